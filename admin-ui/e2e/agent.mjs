@@ -43,7 +43,7 @@ try {
   await page.getByRole("button", { name: "20 uses for 5.00 USD" }).click();
   await page.getByRole("button", { name: /is declined$/ }).click();
   await page.getByText("Your card was declined").waitFor();
-  await page.getByRole("button", { name: /succeeds$/ }).click();
+  await page.getByRole("button", { name: /4242 succeeds$/ }).click();
   await page.getByText("20 credits added").waitFor();
   await balance("20 uses left, 3 used");
   assert.equal(page.url(), `${base}/`, "the client secret stays in the address");

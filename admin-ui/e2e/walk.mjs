@@ -26,8 +26,16 @@ const PAGES = [
   "/users/spellings",
   "/purchases",
   `/purchases/${purchase}`,
+  "/subscriptions",
+  "/subscriptions?tab=failed",
+  "/subscriptions?tab=plans",
+  "/subscriptions?tab=figures",
+  "/subscriptions/plans/pro",
   "/alerts",
   `/alerts/${alert}`,
+  "/approvals",
+  "/refusals",
+  "/double-charges",
   "/api-keys",
   "/analytics",
   "/margins",
@@ -54,6 +62,7 @@ const NUMBERS_OF = {
   products: ["Price in credits", "Initial free uses", "Daily free uses", "Maximum free uses"],
   defaults: ["Free credits", "Daily free credits"],
 };
+const customer = { oauth_provider: "oauth:google", external_id: user };
 const dialog = page.getByRole("dialog");
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click();
 
@@ -161,7 +170,7 @@ try {
     page.on("request", (request) => request.method() === "POST" && writes.push(request.url()));
     await dialog.getByRole("button", { name: "Refund 5.00 USD" }).dblclick(); // a double click sends one request
     await dialog.waitFor({ state: "hidden" });
-    await page.getByText("20 by refunds").waitFor();
+    await page.getByText("20 credits by refunds").waitFor();
     assert.equal(writes.length, 1);
   });
   await step("see an alert, hold the account, and release it", async () => {
@@ -262,6 +271,70 @@ try {
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("No open grants").waitFor();
   });
+  await step("set a limit, see its counter, change it, and remove it", async () => {
+    await page.goto(`${base}/admin-ui${await userPage()}`);
+    await press("Set limit");
+    await refused(dialog.getByRole("textbox", { name: "Credits" }), dialog.getByRole("button", { name: "Set limit" }), ["1.5", "-7", "1e5"]);
+    await dialog.getByRole("textbox", { name: "Credits" }).fill("50");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4714");
+    await dialog.getByRole("button", { name: "Set limit" }).dblclick(); // one limit
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("of 50 credits").waitFor();
+    await press("Change limit: Whole account, day, refuse");
+    await dialog.getByRole("textbox", { name: "Credits" }).fill("40");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4715");
+    await dialog.getByRole("button", { name: "Change limit" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("of 40 credits").waitFor();
+    await press("Remove limit: Whole account, day, refuse");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4716");
+    await dialog.getByRole("button", { name: "Remove limit" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("No limits", { exact: true }).waitFor();
+  });
+  await step("see a hold and a run, pause the run, find why its request was refused, and resume it", async () => {
+    const run = { ...customer, run_id: "walked" };
+    assert.equal((await call("/v1/billing/runs", { ...run, budget: { amount_minor: 1000 } })).status, 201);
+    assert.equal((await call("/v1/billing/holds", { ...run, amount_minor: 200, product_type: "walking" })).status, 201);
+    await page.goto(`${base}/admin-ui${await userPage()}`);
+    await page.getByRole("table", { name: "Holds" }).getByText("walking · run walked").waitFor();
+    await page.getByRole("table", { name: "Runs" }).getByText("2 credits of 10 credits").waitFor();
+    await page.getByRole("link", { name: "walked", exact: true }).click();
+    await page.getByRole("table", { name: "Calls of walked" }).getByText("Hold · walking").waitFor();
+    await changeRun("Pause");
+    await page.getByText("Paused", { exact: true }).waitFor();
+    const answer = await call("/v1/billing/charges", { ...run, amount_minor: 100 });
+    assert.equal(answer.status, 402);
+    const address = page.url();
+    const refusal = page.getByRole("table", { name: "Refused requests" }).getByText("Run paused", { exact: true });
+    const until = Date.now() + 15_000; // refusals are written every few seconds
+    do {
+      assert(Date.now() < until, "the refusal did not appear");
+      await page.goto(`${base}/admin-ui/refusals?request_id=${answer.headers.get("x-request-id")}`);
+      await page.waitForLoadState("networkidle");
+    } while ((await refusal.count()) === 0);
+    await page.goto(address);
+    await changeRun("Resume");
+    await page.getByText("Open", { exact: true }).waitFor();
+    await press("Set budget");
+    await refused(dialog.getByRole("textbox", { name: "Credits" }), dialog.getByRole("button", { name: "Set budget" }), ["1.5", "-7"]);
+    await dialog.getByRole("textbox", { name: "Credits" }).fill("20");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4717");
+    await dialog.getByRole("button", { name: "Set budget" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("2 credits of 20 credits").waitFor();
+  });
+  await step("withdraw a plan with a reason, and find who did it", async () => {
+    await page.goto(`${base}/admin-ui/subscriptions?tab=plans`);
+    await page.getByRole("table", { name: "Plans" }).getByRole("link", { name: "Pro", exact: true }).click();
+    await press("Withdraw");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Replaced by Standard");
+    await dialog.getByRole("button", { name: "Withdraw plan" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByRole("table", { name: "Versions" }).getByText("Replaced by Standard").waitFor();
+    await page.getByRole("link", { name: "Audit log", exact: true }).last().click();
+    await page.getByText("Withdrew a plan").first().waitFor();
+  });
   await step("calculate a price, confirm a disputed row, and put the version in force", async () => {
     await page.goto(`${base}/admin-ui/price-books/1?tab=models&status=disputed`);
     await page.getByRole("combobox", { name: /^Right source of/ }).click();
@@ -290,7 +363,7 @@ try {
     await page.getByRole("table", { name: "Price breakdown" }).getByText("0.000200025 USD").waitFor();
   });
   await step("find no accessibility violations on any page, in light and dark, and nothing wider than a phone", async () => {
-    for (const address of [...PAGES, await userPage()]) {
+    for (const address of [...PAGES, await userPage(), await runPage()]) {
       await page.goto(`${base}/admin-ui${address}`);
       await page.locator("h1").waitFor();
       await page.waitForLoadState("networkidle");
@@ -370,6 +443,12 @@ async function userPage() {
   return `/users/${users[0].account_id}`;
 }
 
+async function runPage() {
+  const path = await userPage();
+  const { runs } = await (await context.request.get(`${base}/admin${path}/runs`)).json();
+  return `${path}/runs/${runs[0].run_uuid}`;
+}
+
 async function setPriceElsewhere(priceMinor) {
   const { csrf_token: token } = await (await context.request.get(`${base}/admin/oauth/user`)).json();
   const { version, packs } = await (await context.request.get(`${base}/admin/config/packs`)).json();
@@ -378,13 +457,23 @@ async function setPriceElsewhere(priceMinor) {
   assert.equal(answer.status(), 200);
 }
 
+/** Pause or resume the run on the page. */
+async function changeRun(name) {
+  await press(name);
+  await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4718");
+  await dialog.getByRole("button", { name, exact: true }).click();
+  await dialog.waitFor({ state: "hidden" });
+}
+
+/** Send a request with the API key. */
+function call(path, body) {
+  const headers = { "X-API-Key": apiKey, "Content-Type": "application/json" };
+  return fetch(`${base}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+}
+
 /** Create a purchase for a new customer, because an open purchase keeps its price. */
 async function buy() {
-  const answer = await fetch(`${base}/v1/billing/purchases`, {
-    method: "POST",
-    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
-    body: JSON.stringify({ oauth_provider: "oauth:google", external_id: `${crypto.randomUUID()}@example.com` }),
-  });
+  const answer = await call("/v1/billing/purchases", { ...customer, external_id: `${crypto.randomUUID()}@example.com` });
   assert.equal(answer.status, 201);
   return answer.json();
 }
@@ -392,21 +481,12 @@ async function buy() {
 /** Report 100 input tokens of the model whose price was confirmed. */
 async function reportUsage(eventId) {
   const metric = { type: "llm_tokens", provider: "openai", model: "mini", input_tokens: 100, output_tokens: 0 };
-  const answer = await fetch(`${base}/v1/usage`, {
-    method: "POST",
-    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
-    body: JSON.stringify({ event_id: eventId, oauth_provider: "oauth:google", external_id: user, metric }),
-  });
+  const answer = await call("/v1/usage", { ...customer, event_id: eventId, metric });
   assert.equal(answer.status, 200, await answer.clone().text());
 }
 
 async function chargeOf(externalId) {
-  const answer = await fetch(`${base}/v1/billing/charges`, {
-    method: "POST",
-    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
-    body: JSON.stringify({ oauth_provider: "oauth:google", external_id: externalId, amount_minor: 100 }),
-  });
-  return answer.status;
+  return (await call("/v1/billing/charges", { ...customer, external_id: externalId, amount_minor: 100 })).status;
 }
 
 async function checkWith(key) {

@@ -17,14 +17,17 @@ const MAX_HEIGHT = 1800;
 const HEADER_HEIGHT = 90; // with the space above a section's title
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 
-// The pages in docs/back-office.md. `examples` chooses {user}, {spender}, {purchase}, {alert} and {book} from the existing
-// data.
+// The pages in docs/back-office.md. `examples` chooses {user}, {spender}, {purchase}, {subscription}, {subscriber}, {alert}
+// and {book} from the existing data.
 const PAGES = [
   { name: "users", address: "/users" },
   { name: "user", address: "/users/{user}" },
   { name: "user-money", address: "/users/{spender}", steps: section("Money") },
   { name: "purchases", address: "/purchases" },
   { name: "purchase", address: "/purchases/{purchase}" },
+  { name: "subscriptions", address: "/subscriptions" },
+  { name: "subscription", address: "/subscriptions/{subscription}" },
+  { name: "subscription-figures", address: "/subscriptions?tab=figures" },
   { name: "alerts", address: "/alerts" },
   { name: "api-keys", address: "/api-keys" },
   { name: "analytics", address: "/analytics" },
@@ -43,6 +46,13 @@ const STATES = [
   { name: "user-adjust", address: "/users/{user}", steps: button("Adjust credits") },
   { name: "user-suspend", address: "/users/{user}", steps: button("Suspend") },
   { name: "user-erase", address: "/users/{user}", steps: erase },
+  { name: "approvals", address: "/approvals?show=all" },
+  { name: "refusals", address: "/refusals" },
+  { name: "subscriptions-failed", address: "/subscriptions?tab=failed" },
+  { name: "subscriptions-plans", address: "/subscriptions?tab=plans" },
+  { name: "plan", address: "/subscriptions/plans/standard" },
+  { name: "plan-withdraw", address: "/subscriptions/plans/standard", steps: button("Withdraw") },
+  { name: "user-subscription", address: "/users/{subscriber}", steps: section("Subscription") },
   { name: "alert", address: "/alerts/{alert}" },
   { name: "alert-hold", address: "/alerts/{alert}", steps: button("Hold") },
   { name: "alert-rule", address: "/alerts", steps: button("Change rule: Many purchases with one card") },
@@ -118,8 +128,10 @@ async function examples(cookies) {
   const spender = (rich.length > 0 ? rich : spenders).toSorted((one, other) => Number(other.wallet.lifetime_used) - Number(one.wallet.lifetime_used))[0];
   const { price_books: books } = await get("/price-books");
   const book = books.find((one) => one.state === "proposed") ?? books[0];
+  const { subscriptions } = await get("/subscriptions?environment=live&limit=200");
+  const due = subscriptions.find((one) => one.status === "past_due") ?? subscriptions[0];
   await context.close();
-  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id, alert: alerts[0]?.alert_id, spender: spender?.id, book: book?.version };
+  return { subscriber: due?.account_id, subscription: due && `${due.account_id}/${due.subscription_id}`, user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id, alert: alerts[0]?.alert_id, spender: spender?.id, book: book?.version };
 }
 
 function button(name) {

@@ -16,6 +16,10 @@ export interface paths {
         /**
          * Create Charge
          * @description Charge an interaction that happened. Repeating an idempotency key answers 409 and charges nothing.
+         *
+         *     A charge with the request id, description and amount of an earlier one, but another idempotency key, is probably a
+         *     double one. By the policy of the API key it is charged as any other, charged with the header
+         *     `Probable-Double-Charge`, or refused with 409 `probable_double_charge` and the first charge.
          */
         post: operations["create_charge"];
         delete?: never;
@@ -75,7 +79,8 @@ export interface paths {
          * Get Charge By Key
          * @description Ask whether a charge happened. API keys see charges of API keys; a user's token sees charges of user tokens.
          *
-         *     404 `charge_not_found`: no charge has this key. Charges nothing and creates no account.
+         *     404 `charge_not_found`: no charge has this key. Charges nothing and creates no account. Reads the primary database:
+         *     a replica could miss a charge that has just been answered.
          */
         get: operations["get_charge_by_key"];
         put?: never;
@@ -135,6 +140,164 @@ export interface paths {
          * @description List the account's charges and credits, newest first. An unknown account has none.
          */
         get: operations["list_transactions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/accounts/{account_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch Account
+         * @description Follow the balance of an account: a snapshot, then an event for each ledger entry.
+         *
+         *     The id of an event is the entry's number. `Last-Event-ID` resumes after it without a gap. Approvals that agents wait
+         *     for, and decisions about them, are events without an id; each stream begins with the open ones.
+         */
+        get: operations["watch_account"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch Own Account
+         * @description Follow the balance and the approvals of the user who calls, by a token or a ticket. Creates a missing account.
+         *
+         *     Ends when the token expires or is revoked.
+         */
+        get: operations["watch_own_account"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/tickets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Ticket
+         * @description Get a ticket that opens one event stream from a browser's `EventSource`, within 60 seconds.
+         *
+         *     Only a page of the same `Origin` can use it.
+         */
+        post: operations["create_ticket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/charges/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Charges
+         * @description Charge up to 1,000 interactions. Each charge has its own result: the status and body of the single route.
+         *
+         *     Not atomic: a refused, repeated or malformed charge changes nothing about the others. Charges of one user are
+         *     decided in their order. Give each an `idempotency_key`, so that the batch can be repeated after a lost answer; the
+         *     header `Idempotency-Key` does not apply. Send charges with the status 503 again. A batch counts as one request of
+         *     its key and address, and as one of each user that it names. 503 if every charge failed with that status.
+         */
+        post: operations["create_charges"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/accounts/{account_id}/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Statement
+         * @description Return a signed statement of the account's balances after a ledger entry.
+         *
+         *     404 `entry_not_found`: the account has fewer entries. 503 `statement_not_ready`: the worker is still hashing the
+         *     account's ledger. 503 `signing_not_configured`: this service has no key to sign with.
+         */
+        get: operations["get_statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Own Statement
+         * @description Return a signed statement of the balances of the user who calls, after a ledger entry. Creates no account.
+         *
+         *     404 `entry_not_found`: the account has fewer entries. 503 `statement_not_ready`: the worker is still hashing the
+         *     account's ledger. 503 `signing_not_configured`: this service has no key to sign with.
+         */
+        get: operations["get_own_statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/.well-known/ciris-billing-keys.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Statement Keys
+         * @description Return the public keys of statements: the one that signs, those that will, and retired ones.
+         */
+        get: operations["get_statement_keys"];
         put?: never;
         post?: never;
         delete?: never;
@@ -294,7 +457,9 @@ export interface paths {
         put?: never;
         /**
          * Quote Usage
-         * @description Return what usage would cost, line by line, by the code that charges it. Touches no account.
+         * @description Return what usage would cost, line by line, by the code that charges it. Changes no account.
+         *
+         *     With a user, its account's plan and currency decide, and the terms that a subscriber keeps.
          */
         post: operations["quote_usage"];
         delete?: never;
@@ -418,7 +583,9 @@ export interface paths {
         };
         /**
          * Get Usage Event
-         * @description Return one event with the breakdown of its cost. One that was only refused has the status `refused`.
+         * @description Return one event with the breakdown of its cost, and the balances that paid it.
+         *
+         *     One that was only refused has the status `refused`.
          */
         get: operations["get_usage_event"];
         put?: never;
@@ -644,6 +811,302 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/billing/charges/{charge_id}/explanation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explain Charge
+         * @description Explain a charge: the balances and grants that paid, the limits, the caller, the hold and the run.
+         */
+        get: operations["explain_charge"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}/explanation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explain Hold
+         * @description Explain a hold: the balances and grants that it took from, what its settlement spent, and what it returned.
+         */
+        get: operations["explain_hold"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Limits
+         * @description List the user's limits with their counters. An unknown user has none.
+         */
+        get: operations["list_limits"];
+        /**
+         * Set Limit
+         * @description Set a limit of the operator. Needs `limits:write`, which spending does not. Creates a missing account.
+         *
+         *     A limit with the same scope, window, unit and action gets the new amount and keeps its counter. A new one begins
+         *     with the spending of its window so far; `lifetime` with the open holds and cost records. 503 `upgrade_in_progress`
+         *     while the service is being upgraded.
+         */
+        put: operations["set_limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/limits/{limit_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Limit
+         * @description Remove a limit of the operator, and return it. A user's limit answers 403 `not_limit_owner`.
+         */
+        delete: operations["remove_limit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Own Limits
+         * @description List the limits of the user who calls, the operator's included.
+         */
+        get: operations["list_own_limits"];
+        /**
+         * Set Own Limit
+         * @description Set a limit of the user who calls: create or lower it. Creates a missing account.
+         *
+         *     Agents have users' tokens too. So a higher amount answers 403 `person_required` unless the token's audience is one
+         *     that only persons use, and its `auth_time`, if it has one, is at most 10 minutes old. 422 `above_operator_limit`.
+         */
+        put: operations["set_own_limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/limits/{limit_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Own Limit
+         * @description Remove a limit of the user who calls, and return it. Needs a person, as raising it does.
+         *
+         *     The operator's limit answers 403 `not_limit_owner`.
+         */
+        delete: operations["remove_own_limit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Runs
+         * @description List the user's runs, newest first. An unknown user has none.
+         *
+         *     404 `run_not_found`: the user has no run with the id `before`.
+         */
+        get: operations["list_runs"];
+        put?: never;
+        /**
+         * Create Run
+         * @description Register a run, with a budget or below another run. Creates a missing account.
+         *
+         *     From now on, work that names the run counts in it and in every ancestor, and each of their budgets must have room
+         *     for it. The same request again answers 200 with the run. 422 `run_id_reused`: the id has another parent, budget or
+         *     metadata. 402 if an ancestor is paused or closed. 503 `upgrade_in_progress` while the service is being upgraded.
+         */
+        post: operations["create_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/runs/{run_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Run
+         * @description Return the receipt of a run: the calls and the spending of it and of the runs below it, as a tree.
+         *
+         *     It lists up to 100 runs, and of each its newest 1,000 calls of each kind, in up to 100 groups. `spent` counts all.
+         */
+        get: operations["get_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change Run
+         * @description Lower a run's budget, pause it or close it. Work in a paused or closed run, and below it, is refused.
+         *
+         *     Open holds and cost records are still settled. 403 `person_required`: a higher budget or an end of the pause
+         *     needs an admin. 409 `run_ended`: the run is closed.
+         */
+        patch: operations["change_run"];
+        trace?: never;
+    };
+    "/v1/billing/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Approvals
+         * @description List a user's approvals, newest first.
+         */
+        get: operations["list_approvals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/approvals/{approval_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Approval
+         * @description Return an approval. Once it is `approved`, the request that asked for it succeeds, once.
+         */
+        get: operations["get_approval"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Own Approvals
+         * @description List the approvals of the user who calls, newest first.
+         */
+        get: operations["list_own_approvals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/approvals/{approval_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve Own
+         * @description Allow the request once, up to an amount and a time. 403 `person_required` for a token that an agent may have.
+         */
+        post: operations["approve_own"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me/approvals/{approval_id}/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deny Own
+         * @description Deny the request. For a day from when it asked, the same request or a larger one is refused without asking.
+         */
+        post: operations["deny_own"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tools/balance/{product_type}": {
         parameters: {
             query?: never;
@@ -808,7 +1271,8 @@ export interface paths {
          * Remove Own Account
          * @description Close the account permanently and erase the user's data. The balance is lost; a debt answers 409.
          *
-         *     A later account of the same user gets nothing that is given once, such as free uses.
+         *     A later account of the same user gets nothing that is given once, such as free uses. 403 `person_required` for a
+         *     token that an agent may have, if the issuer has `interactive_audiences`.
          */
         delete: operations["remove_own_account"];
         options?: never;
@@ -878,6 +1342,210 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/credits/purchase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Buy Money
+         * @description Begin to buy money on a page of Stripe. The account receives the amount; the plan's discount lowers the price.
+         *
+         *     A second click gets the same page, not a second one. The money is in the balance once the payment has arrived, which
+         *     takes days with some methods.
+         */
+        post: operations["buy_money"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Payments
+         * @description List the payments of the user who calls, newest first, also those that are not paid yet.
+         */
+        get: operations["list_payments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/auto-refill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Auto Refill
+         * @description Return the settings of automatic refills of the user who calls, and what they lead to now.
+         */
+        get: operations["get_auto_refill"];
+        put?: never;
+        /**
+         * Set Auto Refill
+         * @description Set automatic refills: once less than an amount is left, the saved card pays exactly the refill amount.
+         *
+         *     It is stored without a card, and active once one is saved. 403 `person_required` for a token that an agent may have.
+         */
+        post: operations["set_auto_refill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/cards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Own Cards
+         * @description List the saved cards of the user who calls, newest first, one that was just saved included.
+         */
+        get: operations["list_own_cards"];
+        put?: never;
+        /**
+         * Save Own Card
+         * @description Record the user's consent, and begin to save a card on a page of Stripe. It then pays refills.
+         *
+         *     The consent is stored with its time, its text and the user's address. 403 `person_required` for a token that an
+         *     agent may have.
+         */
+        post: operations["save_own_card"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/cards/{card_id}/primary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Make Own Card Primary
+         * @description Pay refills with this card from now on. 403 `person_required` for a token that an agent may have.
+         */
+        put: operations["make_own_card_primary"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/cards/{card_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Own Card
+         * @description Remove a saved card, here and at Stripe. Without a primary card, refills wait.
+         *
+         *     403 `person_required` for a token that an agent may have.
+         */
+        delete: operations["remove_own_card"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/signup-grant": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give Signup Grant
+         * @description Give the user the grant for signing up, once. Creates a missing account.
+         *
+         *     `referred_by` notes who invited the user: both get a grant once the user has settled a payment. `is_zero_pro`, which
+         *     Z-Billing's callers send, is ignored.
+         */
+        post: operations["give_signup_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/daily-grant": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give Daily Grant
+         * @description Give the user the day's grant, once per day. Creates a missing account.
+         */
+        post: operations["give_daily_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/referral-grant": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give Referral Grant
+         * @description Give both users the grant of a referral, once, after the invited user has settled a payment.
+         *
+         *     Before that, the answer is `granted: false, reason: "pending"`, and the first payment pays the referral. A user is
+         *     invited once. Creates missing accounts.
+         */
+        post: operations["give_referral_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/billing/balance": {
         parameters: {
             query?: never;
@@ -892,6 +1560,51 @@ export interface paths {
         get: operations["get_billing_balance"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Billing Limits
+         * @description Set the own limits of a day and a month, at most the operator's. An absent one stays.
+         *
+         *     A higher one than before needs a person: 403 `person_required`, as for `/v1/accounts/me/limits`.
+         */
+        put: operations["set_billing_limits"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Estimate
+         * @description Ask before work whether the user's money and limits cover an estimate: first the money, then the day, the month.
+         *
+         *     402 `INSUFFICIENT_BALANCE`; 429 `DAILY_LIMIT_EXCEEDED` or `MONTHLY_LIMIT_EXCEEDED` with `limits`. With an API key:
+         *     402 `INSUFFICIENT_CREDITS`; 429 `RATE_LIMIT_EXCEEDED` for a limit of requests. Creates a missing account.
+         */
+        post: operations["check_estimate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -932,6 +1645,66 @@ export interface paths {
          * @description Refuse: users cannot add money to their own balance. A payment or an admin does.
          */
         post: operations["top_up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/payment-methods": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Payment Methods
+         * @description List the saved cards of the user who calls, as `/v1/credits/cards` does.
+         */
+        get: operations["list_payment_methods"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/payment-methods/{card_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Payment Method
+         * @description Remove a saved card, here and at Stripe. Needs a person: 403 `person_required`.
+         */
+        delete: operations["remove_payment_method"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/payment-methods/{card_id}/primary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Make Payment Method Primary
+         * @description Pay refills with this card from now on. Needs a person: 403 `person_required`.
+         */
+        put: operations["make_payment_method_primary"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1042,6 +1815,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks/stripe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stripe Webhook
+         * @description Answers 200 once the event's effect is committed. Any other status makes Stripe send it again.
+         */
+        post: operations["stripe_webhook_of_z_billing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/webhooks/stripe": {
         parameters: {
             query?: never;
@@ -1056,6 +1849,216 @@ export interface paths {
          * @description Answers 200 once the event's effect is committed. Any other status makes Stripe send it again.
          */
         post: operations["stripe_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Plans
+         * @description List the public plans in their order. Needs no credential: pages of prices show them to visitors.
+         */
+        get: operations["list_plans"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/checkout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Subscribe
+         * @description Begin to subscribe on a page of Stripe. A second click gets the same page. Creates a missing account.
+         *
+         *     The account has the plan once its first invoice is paid. An account that has a subscription changes it instead: 409.
+         */
+        post: operations["subscribe"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/portal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open Billing Portal
+         * @description Open Stripe's billing portal: invoices, cards, and the end of the subscription.
+         */
+        post: operations["open_billing_portal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Own Subscription
+         * @description Return the plan of the user who calls, and the subscription that it is from.
+         */
+        get: operations["get_own_subscription"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Own Subscription
+         * @description Cancel the subscription at the end of its period. Until then it stays as it is, and can be resumed.
+         */
+        post: operations["cancel_own_subscription"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Own Subscription
+         * @description Let a canceled subscription continue. Possible until it has ended.
+         */
+        post: operations["resume_own_subscription"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/subscriptions/change": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change Own Subscription
+         * @description Change the plan, or with `preview` only answer what that would cost.
+         *
+         *     A plan that costs more takes effect now: the saved card pays the difference for the remaining time, and the account
+         *     gets the difference of the grants. A plan that costs less takes effect at the end of the period. A payment that
+         *     fails changes nothing (409 `payment_declined`). Agents have users' tokens too, so a change needs a person
+         *     (403 `person_required`), as raising a limit does. A preview does not.
+         */
+        post: operations["change_own_subscription"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/subscriptions/zero-pro": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Subscribe With Card
+         * @description Begin a monthly subscription to the plan of ZERO_PRO_PLAN. Creates a missing account.
+         *
+         *     The browser pays its first invoice with the client secret. Until then it is `incomplete` and gives nothing. A repeat
+         *     answers the same subscription.
+         */
+        post: operations["subscribe_with_card"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/subscriptions/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Zero Status
+         * @description Return the subscription of the user who calls. null: none was ever paid.
+         */
+        get: operations["get_zero_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/subscriptions/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Zero Subscription
+         * @description Cancel the subscription at the end of its period.
+         */
+        post: operations["cancel_zero_subscription"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1395,6 +2398,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/users/{account_id}/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Holds
+         * @description List the account's open holds, or all holds, newest first.
+         */
+        get: operations["list_account_holds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Limits
+         * @description List the account's limits with their counters, shorter windows first.
+         */
+        get: operations["list_account_limits"];
+        /**
+         * Set Account Limit
+         * @description Set a limit of the operator, or change its amount. The counter stays. A repeat changes nothing.
+         */
+        put: operations["set_account_limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/limits/{limit_id}/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove Account Limit
+         * @description Remove a limit, also a user's, and return it.
+         */
+        post: operations["remove_account_limit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/users/{account_id}/export": {
         parameters: {
             query?: never;
@@ -1496,6 +2563,150 @@ export interface paths {
          * @description End a grant: its rest is lost. A grant that is spent, expired or ended stays as it is.
          */
         post: operations["end_account_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/refills": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Refills
+         * @description Return the account's settings of automatic refills, its saved cards, and its refills with their outcomes.
+         */
+        get: operations["list_account_refills"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/auto-refill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Account Auto Refill
+         * @description Set automatic refills for the user, within the operator's bounds. The card has to be the user's own.
+         */
+        put: operations["set_account_auto_refill"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/cards/{card_id}/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove Account Card
+         * @description Remove a saved card of the user, here and at Stripe. Refills wait for another primary card.
+         */
+        post: operations["remove_account_card"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Runs
+         * @description List the account's runs, newest first, with their budgets and what they have spent.
+         */
+        get: operations["list_account_runs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/runs/{run_uuid}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Account Run
+         * @description Return the receipt of a run, as `GET /v1/billing/runs/{run_id}` does.
+         */
+        get: operations["get_account_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change Account Run
+         * @description Set a run's budget, pause, resume or close it.
+         */
+        patch: operations["change_account_run"];
+        trace?: never;
+    };
+    "/admin/users/{account_id}/paused-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Paused Keys
+         * @description List the API keys whose use by this account the burn-rate brake has paused.
+         */
+        get: operations["list_paused_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/paused-keys/{key_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Paused Key
+         * @description Let the account use an API key again.
+         */
+        post: operations["resume_paused_key"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1741,6 +2952,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Subscriptions
+         * @description List the subscriptions of all users, the latest start first.
+         */
+        get: operations["list_subscriptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Subscriptions
+         * @description Return the account's subscriptions, and the latest grants of their paid periods.
+         */
+        get: operations["list_account_subscriptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/subscriptions/{account_id}/{subscription_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Subscription With Events
+         * @description Return a subscription with its invoices, grants, kept terms, and Stripe's events in the order of arrival.
+         */
+        get: operations["get_subscription_with_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/subscription-figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Subscription Figures
+         * @description Return recurring revenue, churn and conversion of the last twelve months, up to now.
+         *
+         *     Recurring revenue counts subscriptions in force: those past due within the grace period, and those that are canceled
+         *     at the end of their period until then. Churn: ended in the month, of those active at its start. Conversion: accounts
+         *     that began to pay in the month, as a share of its new accounts.
+         */
+        get: operations["get_subscription_figures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/alerts": {
         parameters: {
             query?: never;
@@ -1889,6 +3184,66 @@ export interface paths {
          */
         put: operations["change_alert_rule"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Queued Approvals
+         * @description List approvals of all accounts or of one, newest first. `open`: those that wait or may be used.
+         */
+        get: operations["list_queued_approvals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/approvals/{approval_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve Queued
+         * @description Allow the request once, up to an amount and a time.
+         */
+        post: operations["approve_queued"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/approvals/{approval_id}/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deny Queued
+         * @description Deny the request. For a day from when it asked, the same request or a larger one is refused without asking.
+         */
+        post: operations["deny_queued"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2305,6 +3660,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/config/plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Plans
+         * @description All plans, the withdrawn ones too.
+         */
+        get: operations["get_plans"];
+        /**
+         * Set Plans
+         * @description Replace the plans. A plan cannot be removed: set `withdrawn`, and its subscribers keep the terms of the version that they subscribed to.
+         */
+        put: operations["set_plans"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/config/one_time_grants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get One Time Grants
+         * @description Grants of money for signing up, for each day, and for referring a paying user.
+         */
+        get: operations["get_one_time_grants"];
+        /**
+         * Set One Time Grants
+         * @description Set the one-time grants. Earlier grants do not change. An amount of 0 is off.
+         */
+        put: operations["set_one_time_grants"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/config/refills": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Refills
+         * @description Bounds of automatic refills, and the text to which users consent when they save a card.
+         */
+        get: operations["get_refills"];
+        /**
+         * Set Refills
+         * @description Set the bounds of automatic refills. They apply to the next refill of each account. Consents that users have given keep their text.
+         */
+        put: operations["set_refills"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/config/display_rates": {
         parameters: {
             query?: never;
@@ -2322,6 +3749,30 @@ export interface paths {
          * @description Replace the exchange rates for display. Each has the time and the source that it is from.
          */
         put: operations["set_display_rates"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/config/burn_rate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Burn Rate
+         * @description The burn-rate brake: amounts per minute. null and an empty list: the brake is off.
+         */
+        get: operations["get_burn_rate"];
+        /**
+         * Set Burn Rate
+         * @description Set the burn-rate brake. A run, or an account's use of an API key, that would spend more in a minute is refused with 402 and paused until an admin resumes it. Switching the brake off ends pauses of keys.
+         */
+        put: operations["set_burn_rate"];
         post?: never;
         delete?: never;
         options?: never;
@@ -2443,6 +3894,86 @@ export interface paths {
          * @description Return to the settings and delete a provider's stored keys. The section's newest versions.
          */
         post: operations["reset_section"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/failed-payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Failed Payments
+         * @description List payments of subscriptions and refills that failed and are still due, the latest first.
+         */
+        get: operations["list_failed_payments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Plans With Subscribers
+         * @description List all plans with their subscribers, those for sale first.
+         */
+        get: operations["list_plans_with_subscribers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plans/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Plan With Versions
+         * @description Return a plan, the versions that its subscribers keep, and a page of the versions that changed it.
+         */
+        get: operations["get_plan_with_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plans/{name}/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw Plan
+         * @description Withdraw a plan: it is no longer sold or listed. Its subscribers keep it, and it renews for them.
+         */
+        post: operations["withdraw_plan"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2703,6 +4234,48 @@ export interface paths {
          * @description Sum usage events by attributes and by hour, day or month, always by currency too.
          */
         get: operations["sum_usage_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/refusals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Refusals
+         * @description List refused requests of the last two weeks, newest first. They appear a few seconds after their answers.
+         *
+         *     Of an account that is refused very often, some are kept.
+         */
+        get: operations["list_refusals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/double-charges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Double Charges
+         * @description List charges that were flagged as probably double, newest first. API keys with the policy `flag` make them.
+         */
+        get: operations["list_double_charges"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2979,6 +4552,28 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** AccountAutoRefillBody */
+        AccountAutoRefillBody: {
+            /** Enabled */
+            enabled: boolean;
+            /**
+             * Trigger Below Cents
+             * @description A refill starts when less than this is left.
+             */
+            trigger_below_cents?: number | null;
+            /**
+             * Refill Amount Cents
+             * @description The exact amount of each refill.
+             */
+            refill_amount_cents?: number | null;
+            /**
+             * Monthly Cap Cents
+             * @description The most that refills cost in a calendar month. Default: the operator's.
+             */
+            monthly_cap_cents?: number | null;
+            /** Reason */
+            reason: string;
+        };
         /** AccountBody */
         AccountBody: {
             /** Wa Id */
@@ -3070,6 +4665,26 @@ export interface components {
             /** Next Cursor */
             next_cursor: number | null;
         };
+        /** AccountHoldsReply */
+        AccountHoldsReply: {
+            /** Holds */
+            holds: components["schemas"]["HoldReply"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * AccountRefillsReply
+         * @description Refills are newest first; the payment of each is the purchase with the same id.
+         */
+        AccountRefillsReply: {
+            auto_refill: components["schemas"]["AutoRefill"];
+            /** Cards */
+            cards: components["schemas"]["CardReply"][];
+            /** Refills */
+            refills: components["schemas"]["RefillReply"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** AccountReply */
         AccountReply: {
             /**
@@ -3122,6 +4737,82 @@ export interface components {
             created_at: string;
             /** Updated At */
             updated_at: string;
+        };
+        /** AccountRun */
+        AccountRun: {
+            /** Run Id */
+            run_id: string;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /**
+             * Depth
+             * @description 1: it has no parent.
+             */
+            depth: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "paused" | "closed";
+            /**
+             * Pause Reason
+             * @description `burn_rate`: it spent too fast.
+             */
+            pause_reason: ("requested" | "burn_rate") | null;
+            budget: components["schemas"]["Amounts"] | null;
+            /** @description Of this budget. The ancestors may leave less. */
+            remaining: components["schemas"]["Amounts"] | null;
+            spent: components["schemas"]["Amounts"];
+            /**
+             * Uses
+             * @description Charges, tool uses, usage events, holds and cost records.
+             */
+            uses: number;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /** Created At */
+            created_at: string;
+            /** Updated At */
+            updated_at: string;
+            /** Closed At */
+            closed_at: string | null;
+            /**
+             * Run Uuid
+             * Format: uuid
+             * @description Of the run in the routes of the back office.
+             */
+            run_uuid: string;
+        };
+        /** AccountRunBody */
+        AccountRunBody: {
+            /** @description null removes the budget. Absent: it stays. */
+            budget?: components["schemas"]["BudgetBody"] | null;
+            /**
+             * Status
+             * @description A closed run stays closed.
+             */
+            status?: ("open" | "paused" | "closed") | null;
+            /** Reason */
+            reason: string;
+        };
+        /** AccountRunsReply */
+        AccountRunsReply: {
+            /** Runs */
+            runs: components["schemas"]["AccountRun"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * AccountSubscriptionsReply
+         * @description The newest of each, newest first.
+         */
+        AccountSubscriptionsReply: {
+            /** Subscriptions */
+            subscriptions: components["schemas"]["SubscriptionFields"][];
+            /** Grants */
+            grants: components["schemas"]["PeriodGrantReply"][];
         };
         /** ActivateBody */
         ActivateBody: {
@@ -3221,6 +4912,24 @@ export interface components {
              * @example 9.999600
              */
             cost: string;
+        };
+        /**
+         * AddressFields
+         * @description Passed on to Stripe.
+         */
+        AddressFields: {
+            /** Line1 */
+            line1?: string | null;
+            /** Line2 */
+            line2?: string | null;
+            /** City */
+            city?: string | null;
+            /** State */
+            state?: string | null;
+            /** Postal Code */
+            postal_code?: string | null;
+            /** Country */
+            country?: string | null;
         };
         /** AdjustBody */
         AdjustBody: {
@@ -3376,15 +5085,15 @@ export interface components {
              * Rule
              * @enum {string}
              */
-            rule: "accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike";
+            rule: "accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike" | "burn_rate";
             /**
              * Subject
-             * @description An API key's id, an account's id, or the digest of a card.
+             * @description An API key's id, an account's id, or the digest of a card. For `burn_rate`, what is paused.
              */
             subject: string;
             /**
              * Observed
-             * @description The highest count so far: accounts, purchases, refunds, or credits per day.
+             * @description The highest count so far: accounts, purchases, refunds, or credits per day. For `burn_rate`, credits or minor units of the currency in a minute.
              */
             observed: number;
             /**
@@ -3456,6 +5165,19 @@ export interface components {
             /** Open Total */
             open_total: number;
         };
+        /** Amounts */
+        Amounts: {
+            /**
+             * Amount Minor
+             * @description Credits, in hundredths.
+             */
+            amount_minor: number | null;
+            /**
+             * Amount
+             * @description Money, in the major unit of the account's currency.
+             */
+            amount: string | null;
+        };
         /** ApiCallsBody */
         ApiCallsBody: {
             /**
@@ -3485,6 +5207,113 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /**
+         * ApprovalReply
+         * @description A refused request that waits for a person, and the decision.
+         */
+        ApprovalReply: {
+            /** Approval Id */
+            approval_id: string;
+            /**
+             * Kind
+             * @description `limit`: one request above a limit. `resume`: a paused run. `budget`: a higher budget of a run.
+             * @enum {string}
+             */
+            kind: "limit" | "resume" | "budget";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "approved" | "denied" | "used" | "expired";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description Asked for. Of `budget`: the missing amount.
+             */
+            amount: string;
+            /**
+             * Allowed
+             * @description The most that the request may need. Of `budget`: the raise.
+             */
+            allowed: string | null;
+            /** @description Of `limit`. */
+            limit: components["schemas"]["LimitOfApproval"] | null;
+            /**
+             * Refused Run Id
+             * @description Of `resume` and `budget`: the run, or the one above it, that refused.
+             */
+            refused_run_id: string | null;
+            /**
+             * Key Id
+             * @description The API key that asked.
+             */
+            key_id: string | null;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Model */
+            model: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Created At */
+            created_at: string;
+            /**
+             * Expires At
+             * @description A pending one lapses then; an approved one cannot be used from then on.
+             */
+            expires_at: string;
+            /** Decided At */
+            decided_at: string | null;
+            /** Decided By */
+            decided_by: ("user" | "admin") | null;
+            /** Used At */
+            used_at: string | null;
+        };
+        /**
+         * ApprovalsReply
+         * @description Newest first, at most 200.
+         */
+        ApprovalsReply: {
+            /** Approvals */
+            approvals: components["schemas"]["ApprovalReply"][];
+        };
+        /** ApproveBody */
+        ApproveBody: {
+            /**
+             * Amount
+             * @description The most that the request may need, or the raise of a budget. Absent: the amount asked for.
+             * @example 25.00
+             */
+            amount?: string | null;
+            /**
+             * Valid For S
+             * @description From now, in seconds.
+             * @default 900
+             */
+            valid_for_s: number;
+        };
+        /** ApproveQueuedBody */
+        ApproveQueuedBody: {
+            /**
+             * Amount
+             * @description The most that the request may need, or the raise of a budget. Absent: the amount asked for.
+             * @example 25.00
+             */
+            amount?: string | null;
+            /**
+             * Valid For S
+             * @description From now, in seconds.
+             * @default 900
+             */
+            valid_for_s: number;
+            /** Reason */
+            reason: string;
+        };
         /** AuditLogReply */
         AuditLogReply: {
             /** Entries */
@@ -3509,7 +5338,10 @@ export interface components {
              * Format: uuid
              */
             admin_id: string;
-            /** Admin Email */
+            /**
+             * Admin Email
+             * @description The author at that time: an admin's email, `system`, `user` or `API key` with its id.
+             */
             admin_email: string;
             /** Address */
             address: string;
@@ -3536,6 +5368,89 @@ export interface components {
             /** @description The person of an account or a purchase; null for other targets. */
             person: components["schemas"]["Person"] | null;
         };
+        /**
+         * AutoRefill
+         * @description Amounts are rounded down to cents, which they are whole numbers of.
+         */
+        AutoRefill: {
+            /** Enabled */
+            enabled: boolean;
+            /** Trigger Below Cents */
+            trigger_below_cents: number;
+            /** Refill Amount Cents */
+            refill_amount_cents: number;
+            /**
+             * Monthly Cap Cents
+             * @description The smaller of the user's and the operator's.
+             */
+            monthly_cap_cents: number;
+            /**
+             * Spent This Month Cents
+             * @description Of the cap, with a payment that is under way.
+             */
+            spent_this_month_cents: number;
+            /**
+             * State
+             * @description `waiting_for_card`: enabled, and no card is saved. `out_of_bounds`: the operator's bounds have changed, so set other amounts. `authentication_required`: open `action_url`. `backing_off`: the last payment was declined.
+             * @enum {string}
+             */
+            state: "off" | "waiting_for_card" | "out_of_bounds" | "authentication_required" | "in_flight" | "backing_off" | "active";
+            /**
+             * Off Reason
+             * @description Why the service switched refills off: three payments in a row were `declined`, a payment was `disputed`, or the account was `suspended` or `closed`.
+             */
+            off_reason: ("declined" | "disputed" | "suspended" | "closed") | null;
+            /**
+             * Last Decline
+             * @description Stripe's code of the last payment's decline, until one succeeds.
+             * @example insufficient_funds
+             */
+            last_decline: string | null;
+            /**
+             * Next Attempt At
+             * @description The earliest time of the next refill after a decline, a cool-down or the month's cap.
+             */
+            next_attempt_at: string | null;
+            /**
+             * Action Url
+             * @description Stripe's page on which the user authenticates the payment.
+             */
+            action_url: string | null;
+            /** @description The primary card. */
+            card: components["schemas"]["CardReply"] | null;
+            /**
+             * Consent Text
+             * @description The text to show to the user, and to send when a card is saved.
+             */
+            consent_text: string;
+        };
+        /**
+         * AutoRefillBody
+         * @description An absent amount stays as it is; the first ones are 500, 2500 and the operator's monthly cap.
+         */
+        AutoRefillBody: {
+            /** Enabled */
+            enabled: boolean;
+            /**
+             * Trigger Below Cents
+             * @description A refill starts when less than this is left.
+             */
+            trigger_below_cents?: number | null;
+            /**
+             * Refill Amount Cents
+             * @description The exact amount of each refill.
+             */
+            refill_amount_cents?: number | null;
+            /**
+             * Monthly Cap Cents
+             * @description The most that refills cost in a calendar month. Default: the operator's.
+             */
+            monthly_cap_cents?: number | null;
+        };
+        /** AutoRefillReply */
+        AutoRefillReply: {
+            auto_refill: components["schemas"]["AutoRefill"];
+        };
         /** BatchBody */
         BatchBody: {
             /**
@@ -3561,7 +5476,7 @@ export interface components {
         };
         /**
          * BillingBalanceReply
-         * @description The balance in both shapes: nested in `billing`, and flat. Days and months are UTC's.
+         * @description The balance in both shapes: nested in `billing`, and flat. Days and months begin in the operator's time zone.
          */
         BillingBalanceReply: {
             /**
@@ -3594,7 +5509,10 @@ export interface components {
             total_spent: string;
             /** Total Requests */
             total_requests: number;
-            /** Daily Limit Usd */
+            /**
+             * Daily Limit Usd
+             * @description 0: none, or nothing may be spent.
+             */
             daily_limit_usd: number;
             /** Monthly Limit Usd */
             monthly_limit_usd: number;
@@ -3626,6 +5544,14 @@ export interface components {
             reason: string;
             /** Billing Enabled */
             billing_enabled: boolean;
+        };
+        /** BillingDetails */
+        BillingDetails: {
+            /** Email */
+            email?: string | null;
+            /** Name */
+            name?: string | null;
+            address?: components["schemas"]["AddressFields"] | null;
         };
         /**
          * BillingHistoryReply
@@ -3706,6 +5632,99 @@ export interface components {
             booked: boolean;
             purchase: components["schemas"]["PurchaseRow"];
         };
+        /**
+         * BudgetBody
+         * @description The most that a run and the runs below it may spend, in credits or in money.
+         */
+        BudgetBody: {
+            /** Amount Minor */
+            amount_minor?: number | null;
+            /**
+             * Amount
+             * @description In the major unit of the account's currency.
+             */
+            amount?: string | null;
+        };
+        /** BurnRateBody */
+        BurnRateBody: {
+            /**
+             * Version
+             * @description The version that was read. If another one is current, the answer is 409.
+             */
+            version: number;
+            /** Reason */
+            reason: string;
+            /**
+             * Credits Per Minute
+             * @description null: any number.
+             */
+            credits_per_minute: number | null;
+            /**
+             * Money Per Minute
+             * @description A currency that is not listed is not bounded.
+             */
+            money_per_minute: components["schemas"]["MoneyPerMinute"][];
+        };
+        /** BurnRateReply */
+        BurnRateReply: {
+            /**
+             * Version
+             * @description 0: never set.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description The reason of the change.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /**
+             * Credits Per Minute
+             * @description null: any number.
+             */
+            credits_per_minute: number | null;
+            /**
+             * Money Per Minute
+             * @description A currency that is not listed is not bounded.
+             */
+            money_per_minute: components["schemas"]["MoneyPerMinute"][];
+        };
+        /**
+         * BuyMoneyBody
+         * @description One of both amounts.
+         */
+        BuyMoneyBody: {
+            /**
+             * Amount Usd
+             * @description In dollars, 5 to 1000, with at most two decimals. Only for accounts in USD.
+             */
+            amount_usd?: number | null;
+            /**
+             * Amount Minor
+             * @description In minor units of the account's currency, such as cents.
+             */
+            amount_minor?: number | null;
+            /**
+             * Success Url
+             * @description Where Stripe's page returns to after the payment: an address of FRONTEND_URL or RETURN_URL_ORIGINS. Stripe replaces `{CHECKOUT_SESSION_ID}`. Default: `/billing/success` of FRONTEND_URL.
+             */
+            success_url?: string | null;
+            /**
+             * Cancel Url
+             * @description Where it returns to without a payment. Default: `/billing/cancel` of FRONTEND_URL.
+             */
+            cancel_url?: string | null;
+            /** Idempotency Key */
+            idempotency_key?: string | null;
+        };
         /** CalculateBody */
         CalculateBody: {
             /** Usage */
@@ -3763,6 +5782,70 @@ export interface components {
              */
             unknown_model: boolean;
         };
+        /**
+         * CallerReply
+         * @description The caller that the ledger names. An API key's secret is never shown.
+         */
+        CallerReply: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "api_key" | "user" | "admin" | "stripe" | "system";
+            /**
+             * Key Id
+             * @description Of an API key.
+             */
+            key_id: string | null;
+            /** Key Name */
+            key_name: string | null;
+        };
+        /**
+         * Calls
+         * @description Calls of one kind that have the same agent, tool, model and outcome.
+         */
+        Calls: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "charge" | "tool_charge" | "usage" | "hold" | "cost_record";
+            /** Agent Id */
+            agent_id: string | null;
+            /**
+             * Tool
+             * @description The tool or the product.
+             */
+            tool: string | null;
+            /**
+             * Model
+             * @description Of usage without a model, its meter.
+             */
+            model: string | null;
+            /**
+             * Outcome
+             * @description `charged`, or the status of the event, hold or cost record.
+             */
+            outcome: string;
+            /** Calls */
+            calls: number;
+            /**
+             * Attempts
+             * @description Of refused usage: how often it was sent.
+             */
+            attempts: number;
+            spent: components["schemas"]["Amounts"];
+            /** @description Cancelled: held and not captured, or recorded by work that failed. */
+            returned: components["schemas"]["Amounts"];
+        };
+        /** CancelledReply */
+        CancelledReply: {
+            /**
+             * Cancelled
+             * @default true
+             */
+            cancelled: boolean;
+        };
         /** CaptureBody */
         CaptureBody: {
             /**
@@ -3782,6 +5865,43 @@ export interface components {
              * @enum {string}
              */
             overage: "refuse" | "charge_what_fits";
+        };
+        /** CardReply */
+        CardReply: {
+            /**
+             * Card Id
+             * Format: uuid
+             */
+            card_id: string;
+            /**
+             * Brand
+             * @example visa
+             */
+            brand: string | null;
+            /**
+             * Last4
+             * @example 4242
+             */
+            last4: string | null;
+            /** Expiry Month */
+            expiry_month: number | null;
+            /** Expiry Year */
+            expiry_year: number | null;
+            /**
+             * Is Primary
+             * @description Refills are paid with it.
+             */
+            is_primary: boolean;
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * CardsReply
+         * @description Newest first.
+         */
+        CardsReply: {
+            /** Cards */
+            cards: components["schemas"]["CardReply"][];
         };
         /** CatalogueReply */
         CatalogueReply: {
@@ -3806,6 +5926,32 @@ export interface components {
             changed_at: string | null;
             /** Products */
             products: components["schemas"]["NamedProduct"][];
+        };
+        /** ChangeBody */
+        ChangeBody: {
+            /**
+             * Plan
+             * @description A plan that `GET /v1/plans` lists, or a hidden one.
+             * @example standard
+             */
+            plan: string;
+            /**
+             * Interval
+             * @default month
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            /**
+             * Preview
+             * @description Only answer what the change would cost.
+             * @default false
+             */
+            preview: boolean;
+            /**
+             * Prorated At
+             * @description Of a preview up to an hour ago: the price is the previewed one.
+             */
+            prorated_at?: number | null;
         };
         /** ChangeFields */
         ChangeFields: {
@@ -3867,6 +6013,95 @@ export interface components {
             /** Changed At */
             changed_at: string | null;
         };
+        /**
+         * ChangedSubscriptionReply
+         * @description The subscription after the change, or what a preview found.
+         */
+        ChangedSubscriptionReply: {
+            /** Plan */
+            plan: string;
+            /**
+             * Is Subscribed
+             * @description Whether a subscription gives the plan: also within the grace period.
+             */
+            is_subscribed: boolean;
+            /**
+             * Monthly Credits
+             * @description Cents that the plan grants each month.
+             */
+            monthly_credits: number;
+            /** Current Period End */
+            current_period_end?: string | null;
+            /**
+             * Status
+             * @description Of the subscription, in Stripe's words.
+             */
+            status?: string | null;
+            /** Interval */
+            interval?: ("month" | "year") | null;
+            /**
+             * Cancel At
+             * @description When the subscription ends, if it is canceled.
+             */
+            cancel_at?: string | null;
+            /**
+             * Next Plan
+             * @description The plan from the next period on, if it is another.
+             */
+            next_plan?: string | null;
+            /**
+             * Grace Ends At
+             * @description Until when an unpaid plan is kept.
+             */
+            grace_ends_at?: string | null;
+            /**
+             * Effect
+             * @description Of a preview: when the change would take effect.
+             */
+            effect?: ("none" | "now" | "period_end") | null;
+            /**
+             * Amount Due Minor
+             * @description Of a preview: the invoice of the change, or of the next period for `period_end`.
+             */
+            amount_due_minor?: number | null;
+            /** Currency */
+            currency?: string | null;
+            /** Takes Effect At */
+            takes_effect_at?: string | null;
+            /**
+             * Prorated At
+             * @description Send it with the change to pay the previewed price.
+             */
+            prorated_at?: number | null;
+        };
+        /** ChargeBatchBody */
+        ChargeBatchBody: {
+            /**
+             * Charges
+             * @description Bodies of `/v1/billing/charges`. A malformed one fails alone, as any other.
+             */
+            charges: unknown[];
+        };
+        /** ChargeBatchReply */
+        ChargeBatchReply: {
+            /**
+             * Results
+             * @description One for each charge, in their order.
+             */
+            results: components["schemas"]["ChargeResult"][];
+            /**
+             * Processed
+             * @description Charges that are recorded now.
+             */
+            processed: number;
+            /**
+             * Replayed
+             * @description Charges that were recorded before.
+             */
+            replayed: number;
+            /** Failed */
+            failed: number;
+        };
         /** ChargeBody */
         ChargeBody: {
             /** Wa Id */
@@ -3914,7 +6149,54 @@ export interface components {
             description?: string | null;
             /** Idempotency Key */
             idempotency_key?: string | null;
+            /** Run Id */
+            run_id?: string | null;
             metadata?: components["schemas"]["ChargeMetadata"] | null;
+        };
+        /**
+         * ChargeExplanation
+         * @description The price of a charge, and the balances that paid for it.
+         */
+        ChargeExplanation: {
+            charge: components["schemas"]["ChargeReply"];
+            /**
+             * Operation
+             * @description `tool_charge`: the main pool paid for a tool.
+             * @enum {string}
+             */
+            operation: "charge" | "tool_charge";
+            /**
+             * Cost Minor
+             * @description `amount_minor` rounded up to whole credits.
+             */
+            cost_minor: number;
+            paid_from: components["schemas"]["PaidFromReply"];
+            /**
+             * Moves
+             * @description In their order. A captured hold's move is in the pool `held`.
+             */
+            moves: components["schemas"]["MoveReply"][];
+            /**
+             * Limits
+             * @description The limits that allowed it, or the captured hold. Kept for 93 days.
+             */
+            limits: components["schemas"]["EvaluatedLimitReply"][];
+            /** @description null: unknown. */
+            caller: components["schemas"]["CallerReply"] | null;
+            /**
+             * Hold Id
+             * @description The captured hold.
+             */
+            hold_id: string | null;
+            /**
+             * Run Id
+             * @description Of the charge, or of the captured hold.
+             */
+            run_id: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Agent Id */
+            agent_id: string | null;
         };
         /** ChargeMetadata */
         ChargeMetadata: {
@@ -3957,40 +6239,65 @@ export interface components {
             description: string;
             metadata: components["schemas"]["ChargeMetadata"];
         };
-        /** CheckBody */
-        CheckBody: {
-            /** Wa Id */
-            wa_id?: string | null;
-            /** Tenant Id */
-            tenant_id?: string | null;
-            /** Customer Email */
-            customer_email?: string | null;
-            /** Display Name */
-            display_name?: string | null;
-            /** User Role */
-            user_role?: string | null;
-            /** Agent Id */
-            agent_id?: string | null;
+        /**
+         * ChargeResult
+         * @description The outcome of one charge of a batch.
+         */
+        ChargeResult: {
             /**
-             * Marketing Opt In
-             * @description false withdraws an earlier consent.
+             * Idempotency Key
+             * @description As it was sent.
              */
-            marketing_opt_in?: boolean | null;
-            /** Marketing Opt In Source */
-            marketing_opt_in_source?: string | null;
-            /** Oauth Provider */
-            oauth_provider?: string | null;
+            idempotency_key: string | null;
             /**
-             * External Id
-             * @example user@example.com
+             * Success
+             * @description Whether the charge is recorded: now (201), or before (409 `charge_exists`).
              */
-            external_id?: string | null;
+            success: boolean;
             /**
-             * User Id
-             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             * Status
+             * @description As `/v1/billing/charges` would answer.
+             * @example 201
              */
-            user_id?: string | null;
-            context?: components["schemas"]["CheckContext"] | null;
+            status: number;
+            /**
+             * Probable Double Of
+             * @description The charge that this one probably repeats. Only for API keys that flag or refuse such charges.
+             */
+            probable_double_of?: string | null;
+            /** Body */
+            body: components["schemas"]["ChargeReply"] | components["schemas"]["ReplayedCharge"] | components["schemas"]["InsufficientCreditsReply"] | components["schemas"]["InvalidReply"] | components["schemas"]["ErrorReply"];
+        };
+        /**
+         * CheaperModel
+         * @description Use this model of the same provider: the same tokens would cost `cost`, which would be paid now.
+         */
+        CheaperModel: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "cheaper_model";
+            /**
+             * Provider
+             * @description As the request named it.
+             */
+            provider: string;
+            /** Model */
+            model: string;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 0.000400
+             */
+            cost: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Price Version
+             * @description The price book of the cost.
+             */
+            price_version: number;
         };
         /** CheckContext */
         CheckContext: {
@@ -4000,37 +6307,6 @@ export interface components {
             channel_id?: string | null;
             /** Request Id */
             request_id?: string | null;
-        };
-        /** CheckReply */
-        CheckReply: {
-            /** Has Credit */
-            has_credit: boolean;
-            /**
-             * Credits Remaining
-             * @description Paid credits, and grants that have not expired.
-             */
-            credits_remaining: number;
-            /** Free Uses Remaining */
-            free_uses_remaining: number;
-            /** Daily Free Uses Remaining */
-            daily_free_uses_remaining: number;
-            /** Daily Free Uses Limit */
-            daily_free_uses_limit: number;
-            /** Total Uses */
-            total_uses: number;
-            /** Plan Name */
-            plan_name: string;
-            /** Reason */
-            reason: string | null;
-            /** Purchase Required */
-            purchase_required: boolean;
-            /**
-             * Purchase Price Minor
-             * @description Minor units of the currency (500 = $5.00).
-             */
-            purchase_price_minor: number | null;
-            /** Purchase Uses */
-            purchase_uses: number | null;
         };
         /** CheckUsageBody */
         CheckUsageBody: {
@@ -4105,6 +6381,19 @@ export interface components {
              * @description Why not, if it is not for money: a code.
              */
             reason?: string | null;
+        };
+        /** CheckoutReply */
+        CheckoutReply: {
+            /**
+             * Checkout Url
+             * @description Send the browser there. The page is open for 24 hours.
+             */
+            checkout_url: string;
+            /**
+             * Session Id
+             * @example cs_live_a1b2c3
+             */
+            session_id: string;
         };
         /** Choice */
         Choice: {
@@ -4200,6 +6489,56 @@ export interface components {
             request_id: string | null;
             error: components["schemas"]["CodedError"];
         };
+        /**
+         * CodedInsufficientMoneyReply
+         * @description The same in its envelope, which a middleware adds.
+         */
+        CodedInsufficientMoneyReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Retryable
+             * @description The same request, now and unchanged, would be refused again.
+             * @constant
+             */
+            retryable: false;
+            /**
+             * Remedies
+             * @description Ways on, in the order in which to try them. Clients skip types that they do not know.
+             */
+            remedies: (components["schemas"]["SmallerAmount"] | components["schemas"]["CheaperModel"] | components["schemas"]["Wait"] | components["schemas"]["RequestApproval"] | components["schemas"]["Purchase"])[];
+            /**
+             * Balance
+             * @description Money that this operation can spend, exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Required
+             * @description The operation's cost.
+             * @example 9.999600
+             */
+            required: string;
+            /**
+             * Shortfall
+             * @description `required` minus `balance`.
+             * @example 9.999600
+             */
+            shortfall: string;
+            /**
+             * Max Affordable
+             * @description The largest cost that would be accepted now: `balance`, and the debt that the account may make.
+             * @example 9.999600
+             */
+            max_affordable: string;
+            /** Currency */
+            currency: string;
+            error: components["schemas"]["CodedError"];
+        };
         /** CodedInvalidReply */
         CodedInvalidReply: {
             /** Detail */
@@ -4213,6 +6552,46 @@ export interface components {
              * @description The field that the sentence is about, if it is about one.
              */
             field?: string | null;
+            error: components["schemas"]["CodedError"];
+        };
+        /**
+         * CodedNotAllowedReply
+         * @description The same in its envelope, which a middleware adds.
+         */
+        CodedNotAllowedReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Retryable
+             * @description The same request, now and unchanged, would be refused again.
+             * @constant
+             */
+            retryable: false;
+            /**
+             * Remedies
+             * @description Ways on, in the order in which to try them. Clients skip types that they do not know.
+             */
+            remedies: (components["schemas"]["SmallerAmount"] | components["schemas"]["CheaperModel"] | components["schemas"]["Wait"] | components["schemas"]["RequestApproval"] | components["schemas"]["Purchase"])[];
+            /** @description Of `limit_exceeded` and `approval_required`. */
+            limit?: components["schemas"]["RefusingLimit"] | null;
+            /** @description Of `run_budget_exceeded`, `run_paused` and `run_closed`. */
+            run?: components["schemas"]["RefusingRun"] | null;
+            /** @description Of `burn_rate_exceeded`. */
+            brake?: components["schemas"]["RefusingBrake"] | null;
+            /**
+             * Required
+             * @description The request's amount, in the unit of the limit or budget.
+             */
+            required?: string | null;
+            /**
+             * Approval Id
+             * @description The approval that the request waits for.
+             */
+            approval_id?: string | null;
             error: components["schemas"]["CodedError"];
         };
         /** Cohort */
@@ -4552,6 +6931,43 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /**
+         * DailyGrantBody
+         * @description The user who gets the day's grant.
+         */
+        DailyGrantBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+        };
         /** DailyReply */
         DailyReply: {
             /**
@@ -4625,6 +7041,45 @@ export interface components {
              * @description The value of `stopped` that the admin saw; used only with `seen_status`.
              */
             seen_stopped?: ("hold" | "suspend") | null;
+        };
+        /**
+         * DefaultLimit
+         * @description A limit of a subscriber's account that holds until the user or an admin sets another.
+         */
+        DefaultLimit: {
+            /**
+             * Scope
+             * @default account
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /**
+             * Scope Value
+             * @description The agent, the model, …: for every scope but account.
+             */
+            scope_value?: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of an amount of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Action
+             * @default refuse
+             * @enum {string}
+             */
+            action: "refuse" | "notify";
         };
         /** DefaultsBody */
         DefaultsBody: {
@@ -4785,6 +7240,68 @@ export interface components {
             /** Updated At */
             updated_at: string;
         };
+        /**
+         * DoubleCharge
+         * @description A charge that was recorded, and probably repeats an earlier one.
+         */
+        DoubleCharge: {
+            /**
+             * Charge Id
+             * Format: uuid
+             */
+            charge_id: string;
+            /**
+             * Double Of
+             * Format: uuid
+             * @description The first charge with the same request id, description and amount.
+             */
+            double_of: string;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            person: components["schemas"]["Person"] | null;
+            /**
+             * Amount Minor
+             * @description Of each of the two, in hundredths of a credit.
+             */
+            amount_minor: number;
+            /** Currency */
+            currency: string;
+            /** Description */
+            description: string | null;
+            /**
+             * Request Id
+             * @description `metadata.request_id` of both. null: the person was erased.
+             */
+            request_id: string | null;
+            /**
+             * Key Id
+             * @description The API key of the charge.
+             */
+            key_id: string | null;
+            /** Key Name */
+            key_name: string | null;
+            /** Idempotency Key */
+            idempotency_key: string | null;
+            /**
+             * First Idempotency Key
+             * @description Of the first charge.
+             */
+            first_idempotency_key: string | null;
+            /** Created At */
+            created_at: string;
+            /** First Created At */
+            first_created_at: string;
+        };
+        /** DoubleChargesReply */
+        DoubleChargesReply: {
+            /** Double Charges */
+            double_charges: components["schemas"]["DoubleCharge"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** EndedGrantReply */
         EndedGrantReply: {
             grant: components["schemas"]["AccountGrant"];
@@ -4817,10 +7334,57 @@ export interface components {
             request_id: string | null;
         };
         /**
-         * EventDetailReply
-         * @description An event with the usage object as it was sent, and the breakdown of its cost, computed again.
+         * EvaluatedLimitReply
+         * @description A limit that was about the request and allowed it, as it was then.
          */
-        EventDetailReply: {
+        EvaluatedLimitReply: {
+            /** Id */
+            id: string;
+            /**
+             * Scope
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /** Scope Value */
+            scope_value: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "refuse" | "notify" | "ask";
+            /**
+             * Owner
+             * @enum {string}
+             */
+            owner: "user" | "operator";
+            /** Amount */
+            amount: string;
+            /**
+             * Spent
+             * @description In its window, with this request.
+             */
+            spent: string;
+            /**
+             * Headroom
+             * @description The rest that the window left after this request.
+             */
+            headroom: string;
+        };
+        /**
+         * EventExplanationReply
+         * @description An event with all that decided about it.
+         */
+        EventExplanationReply: {
             /** Transaction Id */
             transaction_id: string;
             /** Event Id */
@@ -4914,6 +7478,31 @@ export interface components {
             lines: components["schemas"]["QuoteLine"][];
             /** @description The cost in force; null: the event was not priced again. */
             corrected: components["schemas"]["CorrectedReply"] | null;
+            /**
+             * Moves
+             * @description The balances and grants that paid or owe, in their order. Captured money was in the pool `held`.
+             */
+            moves: components["schemas"]["MoveReply"][];
+            /**
+             * Limits
+             * @description The limits that allowed it, or the opening of its hold or cost record. Kept for 93 days.
+             */
+            limits: components["schemas"]["EvaluatedLimitReply"][];
+            /**
+             * Key Name
+             * @description Of the API key that reported it.
+             */
+            key_name: string | null;
+            /**
+             * Hold Id
+             * @description The hold whose captured money it records.
+             */
+            hold_id: string | null;
+            /**
+             * Record Id
+             * @description The cost record that it charges.
+             */
+            record_id: string | null;
         };
         /**
          * EventReply
@@ -5011,6 +7600,68 @@ export interface components {
              */
             expires_in_s: number;
         };
+        /** FailedPayment */
+        FailedPayment: {
+            /**
+             * Kind
+             * @description `subscription`: an invoice. `refill`: automatic refills of the account. `authentication`: a refill that waits until the owner of the card authenticates it.
+             * @enum {string}
+             */
+            kind: "subscription" | "refill" | "authentication";
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            payer: components["schemas"]["Person"];
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Since
+             * @description When the invoice was due, or the refill was last declined or begun.
+             */
+            since: string;
+            /** Amount Minor */
+            amount_minor: number;
+            /** Currency */
+            currency: string;
+            /**
+             * Attempts
+             * @description That failed so far. For refills: declines in a row.
+             */
+            attempts: number;
+            /**
+             * Next Attempt At
+             * @description Of an invoice: by Stripe. Of refills: the earliest time. null: none is planned.
+             */
+            next_attempt_at: string | null;
+            /**
+             * Decline
+             * @description Stripe's code.
+             */
+            decline: string | null;
+            /**
+             * State
+             * @description Of the subscription, in Stripe's word; for refills `retried`, or why they were switched off.
+             */
+            state: string;
+            /** Subscription Id */
+            subscription_id: string | null;
+            /** Invoice Id */
+            invoice_id: string | null;
+            /** Purchase Id */
+            purchase_id: string | null;
+        };
+        /** FailedPaymentsReply */
+        FailedPaymentsReply: {
+            /** Payments */
+            payments: components["schemas"]["FailedPayment"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** GiveGrantBody */
         GiveGrantBody: {
             /** Reason */
@@ -5058,6 +7709,78 @@ export interface components {
             grant: components["schemas"]["AccountGrant"];
             /** Replayed */
             replayed: boolean;
+        };
+        /** GivenReply */
+        GivenReply: {
+            /** Unit */
+            unit: string;
+            /** Amount */
+            amount: string;
+        };
+        /** GrantOfPlan */
+        GrantOfPlan: {
+            /**
+             * Unit
+             * @description `credit`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Amount Minor
+             * @description Credits, in hundredths. null for money.
+             */
+            amount_minor: number | null;
+            /**
+             * Amount
+             * @description Money, exact. null for credits.
+             */
+            amount: string | null;
+            /**
+             * Cadence
+             * @enum {string}
+             */
+            cadence: "once" | "day" | "month";
+            /**
+             * Expires
+             * @enum {string}
+             */
+            expires: "period_end" | "after_days" | "never";
+            /** Expires After Days */
+            expires_after_days: number | null;
+            /**
+             * Rollover
+             * @enum {string}
+             */
+            rollover: "none" | "up_to" | "all";
+        };
+        /** GrantedReply */
+        GrantedReply: {
+            /** Granted */
+            granted: boolean;
+            /**
+             * Amount Cents
+             * @description Given by this call. Absent unless `granted`.
+             */
+            amount_cents?: number | null;
+            /**
+             * Amount
+             * @description The same, exact.
+             */
+            amount?: string | null;
+            /**
+             * Reason
+             * @description Absent if `granted`. `not_available`: these grants are off, or in another currency.
+             */
+            reason?: ("already_granted" | "already_granted_today" | "already_referred" | "pending" | "not_available") | null;
+            /**
+             * Balance Cents
+             * @description Spendable on metered usage, rounded down.
+             */
+            balance_cents: number;
+            /**
+             * Balance
+             * @example 5.000000
+             */
+            balance: string;
         };
         /** GrantsReply */
         GrantsReply: {
@@ -5227,6 +7950,25 @@ export interface components {
             };
         };
         /**
+         * HoldExplanation
+         * @description The balances that a hold took its amount from, and the moves of its settlement.
+         */
+        HoldExplanation: {
+            hold: components["schemas"]["HoldReply"];
+            /**
+             * Moves
+             * @description Of the opening and of the settlement, in their order.
+             */
+            moves: components["schemas"]["MoveReply"][];
+            /**
+             * Limits
+             * @description The limits that allowed the opening. Kept for 93 days.
+             */
+            limits: components["schemas"]["EvaluatedLimitReply"][];
+            /** @description Of the opening. null: unknown. */
+            caller: components["schemas"]["CallerReply"] | null;
+        };
+        /**
          * HoldReply
          * @description A hold. Amounts of credits are in `*_minor`, those of money in the other fields; the others are null.
          */
@@ -5387,6 +8129,17 @@ export interface components {
             /** Request Id */
             request_id: string | null;
             /**
+             * Retryable
+             * @description The same request, now and unchanged, would be refused again.
+             * @constant
+             */
+            retryable: false;
+            /**
+             * Remedies
+             * @description Ways on, in the order in which to try them. Clients skip types that they do not know.
+             */
+            remedies: (components["schemas"]["SmallerAmount"] | components["schemas"]["CheaperModel"] | components["schemas"]["Wait"] | components["schemas"]["RequestApproval"] | components["schemas"]["Purchase"])[];
+            /**
              * Balance Minor
              * @description Credits that this operation can spend, in hundredths.
              */
@@ -5406,6 +8159,55 @@ export interface components {
              * @description The largest amount that this operation could spend now. 0 if its price is fixed.
              */
             max_affordable_minor: number;
+        };
+        /**
+         * InsufficientMoneyReply
+         * @description 402: the account's money does not suffice. Nothing was spent.
+         */
+        InsufficientMoneyReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Retryable
+             * @description The same request, now and unchanged, would be refused again.
+             * @constant
+             */
+            retryable: false;
+            /**
+             * Remedies
+             * @description Ways on, in the order in which to try them. Clients skip types that they do not know.
+             */
+            remedies: (components["schemas"]["SmallerAmount"] | components["schemas"]["CheaperModel"] | components["schemas"]["Wait"] | components["schemas"]["RequestApproval"] | components["schemas"]["Purchase"])[];
+            /**
+             * Balance
+             * @description Money that this operation can spend, exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Required
+             * @description The operation's cost.
+             * @example 9.999600
+             */
+            required: string;
+            /**
+             * Shortfall
+             * @description `required` minus `balance`.
+             * @example 9.999600
+             */
+            shortfall: string;
+            /**
+             * Max Affordable
+             * @description The largest cost that would be accepted now: `balance`, and the debt that the account may make.
+             * @example 9.999600
+             */
+            max_affordable: string;
+            /** Currency */
+            currency: string;
         };
         /** InteractionMargin */
         InteractionMargin: {
@@ -5522,6 +8324,79 @@ export interface components {
              */
             total_uses: number;
         };
+        /** InvoiceDisputeReply */
+        InvoiceDisputeReply: {
+            /** Dispute Id */
+            dispute_id: string;
+            /** Amount Minor */
+            amount_minor: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "warning" | "open" | "won" | "lost";
+        };
+        /** InvoiceRefundReply */
+        InvoiceRefundReply: {
+            /** Refund Id */
+            refund_id: string;
+            /** Payment Id */
+            payment_id: string;
+            /** Amount Minor */
+            amount_minor: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_action" | "succeeded" | "canceled" | "failed";
+            /** Reason */
+            reason: string | null;
+            /** Created At */
+            created_at: string;
+        };
+        /** InvoiceReply */
+        InvoiceReply: {
+            /** Invoice Id */
+            invoice_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "draft" | "open" | "uncollectible" | "void" | "paid";
+            /** Currency */
+            currency: string;
+            /** Amount Due Minor */
+            amount_due_minor: number;
+            /** Amount Paid Minor */
+            amount_paid_minor: number;
+            /** Refunded Minor */
+            refunded_minor: number;
+            /**
+             * Withdrawn Minor
+             * @description By disputes.
+             */
+            withdrawn_minor: number;
+            /**
+             * Attempts
+             * @description To pay it.
+             */
+            attempts: number;
+            /** Next Attempt At */
+            next_attempt_at: string | null;
+            /** Payment Ids */
+            payment_ids: string[];
+            /** Refunds */
+            refunds: components["schemas"]["InvoiceRefundReply"][];
+            /** Disputes */
+            disputes: components["schemas"]["InvoiceDisputeReply"][];
+            /**
+             * Created At
+             * @description When it was due.
+             */
+            created_at: string;
+            /** Updated At */
+            updated_at: string;
+        };
         /**
          * ItemBody
          * @description A part of the cost: a metric that the price book prices now, or a stated cost, or both.
@@ -5585,6 +8460,24 @@ export interface components {
             /** Next Cursor */
             next_cursor: number | null;
         };
+        /**
+         * KeptTermsReply
+         * @description A version of the plan as some of its subscribers keep it.
+         */
+        KeptTermsReply: {
+            plan: components["schemas"]["Plan"];
+            /** Subscribers */
+            subscribers: number;
+            /** Past Due */
+            past_due: number;
+            /**
+             * First At
+             * @description When the first of them began to keep it.
+             */
+            first_at: string;
+            /** Last At */
+            last_at: string;
+        };
         /** KeyBody */
         KeyBody: {
             /**
@@ -5634,6 +8527,13 @@ export interface components {
             /** Rate Limit Per Minute */
             rate_limit_per_minute?: number | null;
             /**
+             * Double Charges
+             * @description For a charge with the `metadata.request_id`, the description and the amount of an earlier one, under another idempotency key: charge it as any other, charge and flag it, or refuse it.
+             * @default ignore
+             * @enum {string}
+             */
+            double_charges: "ignore" | "flag" | "refuse";
+            /**
              * Event Source
              * @description Source of the usage events that the key reports. Successors of the key keep it: the same event id is counted once. It cannot be changed. Default: `api-key:` and the key's id.
              */
@@ -5682,6 +8582,11 @@ export interface components {
             client_subject?: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute?: number | null;
+            /**
+             * Double Charges
+             * @description For a charge with the `metadata.request_id`, the description and the amount of an earlier one, under another idempotency key: charge it as any other, charge and flag it, or refuse it.
+             */
+            double_charges?: ("ignore" | "flag" | "refuse") | null;
         };
         /** KeyReply */
         KeyReply: {
@@ -5736,6 +8641,12 @@ export interface components {
              * @description The largest cost that the key may state for one event, in billionths of the account's currency's major unit.
              */
             max_cost_nanos: number | null;
+            /**
+             * Double Charges
+             * @description For a charge with the `metadata.request_id`, the description and the amount of an earlier one, under another idempotency key: charge it as any other, charge and flag it, or refuse it.
+             * @enum {string}
+             */
+            double_charges: "ignore" | "flag" | "refuse";
             /** Created At */
             created_at: string;
             /** Expires At */
@@ -5842,12 +8753,186 @@ export interface components {
             /** Entries */
             entries: number;
         };
-        /** LimitsReply */
-        LimitsReply: {
-            /** Daily Usd */
-            daily_usd: number;
-            /** Monthly Usd */
-            monthly_usd: number;
+        /**
+         * LimitBody
+         * @description A user's limit. A repeat changes nothing; another amount changes the limit, which keeps its counter.
+         */
+        LimitBody: {
+            /**
+             * @description The part of the account that it limits.
+             * @default {
+             *       "type": "account"
+             *     }
+             */
+            scope: components["schemas"]["ScopeBody"];
+            /**
+             * Window
+             * @description Hours, days and months begin in the operator's time zone.
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `uses` counts requests at any cost.
+             * @enum {string}
+             */
+            unit: "credits" | "money" | "uses";
+            /**
+             * Amount
+             * @description Credits and uses: a whole number. Money: an exact decimal in the major unit of the account's currency, as text: "2.50". 0 refuses everything.
+             * @example 100
+             */
+            amount: string | number;
+            /**
+             * Action
+             * @description `notify` counts, and refuses nothing.
+             * @default refuse
+             * @enum {string}
+             */
+            action: "refuse" | "notify" | "ask";
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+        };
+        /** LimitFields */
+        LimitFields: {
+            /**
+             * @description The part of the account that it limits.
+             * @default {
+             *       "type": "account"
+             *     }
+             */
+            scope: components["schemas"]["ScopeBody"];
+            /**
+             * Window
+             * @description Hours, days and months begin in the operator's time zone.
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `uses` counts requests at any cost.
+             * @enum {string}
+             */
+            unit: "credits" | "money" | "uses";
+            /**
+             * Amount
+             * @description Credits and uses: a whole number. Money: an exact decimal in the major unit of the account's currency, as text: "2.50". 0 refuses everything.
+             * @example 100
+             */
+            amount: string | number;
+            /**
+             * Action
+             * @description `notify` counts, and refuses nothing.
+             * @default refuse
+             * @enum {string}
+             */
+            action: "refuse" | "notify" | "ask";
+        };
+        /** LimitOfApproval */
+        LimitOfApproval: {
+            /**
+             * Scope
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /** Scope Value */
+            scope_value: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /** Unit */
+            unit: string;
+            /** Amount */
+            amount: string;
+        };
+        /**
+         * LimitReply
+         * @description A limit with the counter of its current window.
+         */
+        LimitReply: {
+            /** Id */
+            id: string;
+            /**
+             * Scope
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /** Scope Value */
+            scope_value: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description The most that a window may count.
+             */
+            amount: string;
+            /**
+             * Spent
+             * @description Counted in the current window: spending, open holds and open cost records.
+             */
+            spent: string;
+            /**
+             * Resets At
+             * @description When the next window begins. null: never.
+             */
+            resets_at: string | null;
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "refuse" | "notify" | "ask";
+            /**
+             * Owner
+             * @description It is the user's or the operator's. Both apply.
+             * @enum {string}
+             */
+            owner: "user" | "operator";
+            /**
+             * Crossed At
+             * @description When the current window first counted more than the amount.
+             */
+            crossed_at: string | null;
+            /** Created At */
+            created_at: string;
         };
         /** LineReply */
         LineReply: {
@@ -5876,6 +8961,38 @@ export interface components {
              * @description `amount` in 10^-9 of the major unit.
              */
             amount_nanos: string;
+        };
+        /** ListedPlan */
+        ListedPlan: {
+            /**
+             * Plan
+             * @description Its name: `plan_name` of an account.
+             * @example standard
+             */
+            plan: string;
+            /** Title */
+            title: string;
+            /**
+             * Prices
+             * @description Empty: it costs nothing, or it is sold by agreement.
+             */
+            prices: components["schemas"]["PriceOfPlan"][];
+            /** By Agreement */
+            by_agreement: boolean;
+            /** Grants */
+            grants: components["schemas"]["GrantOfPlan"][];
+            /**
+             * Purchase Discount Percent
+             * @description Lowers the price of a purchase, not the amount received.
+             */
+            purchase_discount_percent: string;
+            /** Features */
+            features: string[];
+        };
+        /** ListedPlansReply */
+        ListedPlansReply: {
+            /** Plans */
+            plans: components["schemas"]["ListedPlan"][];
         };
         /**
          * LlmRow
@@ -6625,6 +9742,67 @@ export interface components {
             /** Debt */
             debt: string;
         };
+        /** MoneyPerMinute */
+        MoneyPerMinute: {
+            /** Currency */
+            currency: string;
+            /**
+             * Amount
+             * @description In the major unit of the currency, as text.
+             * @example 5.00
+             */
+            amount: string;
+        };
+        /** MonthFigures */
+        MonthFigures: {
+            /**
+             * Month
+             * Format: date
+             * @description Its first day, in UTC.
+             */
+            month: string;
+            /**
+             * Valued At
+             * @description The time of the recurring revenue: the month's end, or now.
+             */
+            valued_at: string;
+            /**
+             * Recurring
+             * @description By currency.
+             */
+            recurring: components["schemas"]["RecurringRevenue"][];
+            /**
+             * Active At Start
+             * @description Subscriptions that had begun and not ended.
+             */
+            active_at_start: number;
+            /** Began */
+            began: number;
+            /**
+             * Ended
+             * @description Of those active at the start.
+             */
+            ended: number;
+            /**
+             * Churn Percent
+             * @description null: none was active at the start.
+             * @example 2.5
+             */
+            churn_percent: string | null;
+            /** New Accounts */
+            new_accounts: number;
+            /**
+             * Began To Pay
+             * @description Accounts whose first payment, of any kind, was in the month.
+             */
+            began_to_pay: number;
+            /**
+             * Conversion Percent
+             * @description null: there were no new accounts.
+             * @example 4.0
+             */
+            conversion_percent: string | null;
+        };
         /**
          * Move
          * @description The change of one pool by an event. A tool's own pools are named `tool/free` and `tool/paid`, and count uses.
@@ -6657,6 +9835,66 @@ export interface components {
              * @description `balance_after` as exact decimal text; null: not money.
              */
             balance: string | null;
+        };
+        /**
+         * MoveReply
+         * @description A move of one balance. Credits are in `*_minor`, in hundredths; money is exact text; the others are null.
+         */
+        MoveReply: {
+            /**
+             * Pool
+             * @description Such as `daily_free`, `grant`, `free`, `paid`, `money`, `held`, `web_search/free`.
+             */
+            pool: string;
+            /** @description Of the pool `grant`, whose balance is what remains of it. */
+            grant: components["schemas"]["MovedGrantReply"] | null;
+            /**
+             * Reason
+             * @example charge
+             * @example usage
+             * @example hold
+             * @example hold_release
+             * @example daily_allowance
+             */
+            reason: string;
+            /**
+             * Unit
+             * @description `credit`, or a currency.
+             */
+            unit: string;
+            /** Before Minor */
+            before_minor: number | null;
+            /** Change Minor */
+            change_minor: number | null;
+            /** After Minor */
+            after_minor: number | null;
+            /** Before */
+            before: string | null;
+            /** Change */
+            change: string | null;
+            /** After */
+            after: string | null;
+            /** Time */
+            time: string;
+        };
+        /**
+         * MovedGrantReply
+         * @description The grant that a move spent from or returned to.
+         */
+        MovedGrantReply: {
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /** Source */
+            source: string;
+            /** Category */
+            category: string;
+            /** Priority */
+            priority: number;
+            /** Expires At */
+            expires_at: string | null;
         };
         /**
          * Movements
@@ -6773,7 +10011,7 @@ export interface components {
             total_spent_usd: number;
             /** Total Requests */
             total_requests: number;
-            limits: components["schemas"]["LimitsReply"];
+            limits: components["schemas"]["app__neighbours__second_layer__schemas__LimitsReply"];
             usage: components["schemas"]["SpendingReply"];
             /** Last Request At */
             last_request_at: string | null;
@@ -6799,6 +10037,140 @@ export interface components {
              */
             api_key: string;
         };
+        /** NextPaymentReply */
+        NextPaymentReply: {
+            /** At */
+            at: string;
+            /**
+             * Amount Minor
+             * @description null: the price is unknown.
+             */
+            amount_minor: number | null;
+            /** Currency */
+            currency: string | null;
+            /**
+             * Is Retry
+             * @description A further attempt to pay an invoice that is due; otherwise a renewal.
+             */
+            is_retry: boolean;
+        };
+        /**
+         * NotAllowedReply
+         * @description 402: a limit, a run or the burn-rate brake does not allow the request. Nothing was spent.
+         */
+        NotAllowedReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Retryable
+             * @description The same request, now and unchanged, would be refused again.
+             * @constant
+             */
+            retryable: false;
+            /**
+             * Remedies
+             * @description Ways on, in the order in which to try them. Clients skip types that they do not know.
+             */
+            remedies: (components["schemas"]["SmallerAmount"] | components["schemas"]["CheaperModel"] | components["schemas"]["Wait"] | components["schemas"]["RequestApproval"] | components["schemas"]["Purchase"])[];
+            /** @description Of `limit_exceeded` and `approval_required`. */
+            limit?: components["schemas"]["RefusingLimit"] | null;
+            /** @description Of `run_budget_exceeded`, `run_paused` and `run_closed`. */
+            run?: components["schemas"]["RefusingRun"] | null;
+            /** @description Of `burn_rate_exceeded`. */
+            brake?: components["schemas"]["RefusingBrake"] | null;
+            /**
+             * Required
+             * @description The request's amount, in the unit of the limit or budget.
+             */
+            required?: string | null;
+            /**
+             * Approval Id
+             * @description The approval that the request waits for.
+             */
+            approval_id?: string | null;
+        };
+        /** OfferedGrant */
+        OfferedGrant: {
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "credit" | "money";
+            /**
+             * Currency
+             * @description Of money. Accounts in another currency get nothing.
+             */
+            currency?: string | null;
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Cadence
+             * @default month
+             * @enum {string}
+             */
+            cadence: "once" | "day" | "month";
+            /**
+             * Expires
+             * @default period_end
+             * @enum {string}
+             */
+            expires: "period_end" | "after_days" | "never";
+            /** Expires After Days */
+            expires_after_days?: number | null;
+            /**
+             * Rollover
+             * @description How much of the rest at the end of a period goes into the next one.
+             * @default none
+             * @enum {string}
+             */
+            rollover: "none" | "up_to" | "all";
+            /** Rollover Up To */
+            rollover_up_to?: string | null;
+        };
+        /** OfferedLimit */
+        OfferedLimit: {
+            /**
+             * Scope
+             * @default account
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /**
+             * Scope Value
+             * @description The agent, the model, …: for every scope but account.
+             */
+            scope_value?: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of an amount of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Action
+             * @default refuse
+             * @enum {string}
+             */
+            action: "refuse" | "notify";
+        };
         /**
          * OfferedNamedPack
          * @description A pack that Stripe can sell.
@@ -6815,6 +10187,218 @@ export interface components {
             credits: number;
             /** Name */
             name: string;
+        };
+        /** OfferedOneTimeGrant */
+        OfferedOneTimeGrant: {
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @default 0
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Expires After Days
+             * @description null: it never expires.
+             */
+            expires_after_days?: number | null;
+        };
+        /** OfferedPlan */
+        OfferedPlan: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /**
+             * Prices
+             * @default []
+             */
+            prices: components["schemas"]["OfferedPrice"][];
+            /**
+             * By Agreement
+             * @description Sold by agreement, without a list price.
+             * @default false
+             */
+            by_agreement: boolean;
+            /**
+             * Grants
+             * @default []
+             */
+            grants: components["schemas"]["OfferedGrant"][];
+            /**
+             * Purchase Discount Percent
+             * @description Lowers the price of a purchase, not the amount received.
+             * @default 0
+             * @example 10
+             */
+            purchase_discount_percent: string;
+            /**
+             * Markup Percent
+             * @description On the price of usage.
+             * @default 0
+             * @example 20
+             */
+            markup_percent: string;
+            /**
+             * Default Limits
+             * @default []
+             */
+            default_limits: components["schemas"]["OfferedLimit"][];
+            /**
+             * Features
+             * @description As the list of plans shows them.
+             * @default []
+             */
+            features: string[];
+            /**
+             * Order
+             * @description The list of plans shows lower numbers first.
+             * @default 0
+             */
+            order: number;
+            /**
+             * Visibility
+             * @description `hidden`: not in the list of plans.
+             * @default public
+             * @enum {string}
+             */
+            visibility: "public" | "hidden";
+            /**
+             * Withdrawn
+             * @description No longer sold and not listed. Its subscribers keep it.
+             * @default false
+             */
+            withdrawn: boolean;
+        };
+        /**
+         * OfferedPrice
+         * @description A price that Stripe accepts by its published rules.
+         */
+        OfferedPrice: {
+            /**
+             * Interval
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            /** Currency */
+            currency: string;
+            /**
+             * Amount Minor
+             * @description Minor units of the currency.
+             */
+            amount_minor: number;
+            /**
+             * Stripe Price Live
+             * @description Stripe's price of the live environment. Without one, the plan is not sold there.
+             */
+            stripe_price_live?: string | null;
+            /** Stripe Price Test */
+            stripe_price_test?: string | null;
+        };
+        /**
+         * OneTimeGrant
+         * @description An amount, and how long it can be spent. 0 is off.
+         */
+        OneTimeGrant: {
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @default 0
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Expires After Days
+             * @description null: it never expires.
+             */
+            expires_after_days?: number | null;
+        };
+        /** OneTimeGrantsBody */
+        OneTimeGrantsBody: {
+            /**
+             * Version
+             * @description The version that was read. If another one is current, the answer is 409.
+             */
+            version: number;
+            /** Reason */
+            reason: string;
+            /** Currency */
+            currency: string;
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            signup: components["schemas"]["OfferedOneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            daily: components["schemas"]["OfferedOneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            referral_inviter: components["schemas"]["OfferedOneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            referral_invitee: components["schemas"]["OfferedOneTimeGrant"];
+        };
+        /** OneTimeGrantsReply */
+        OneTimeGrantsReply: {
+            /**
+             * Version
+             * @description 0: never set.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description The reason of the change.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /**
+             * Currency
+             * @description Accounts in another currency get none of these grants.
+             */
+            currency: string;
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            signup: components["schemas"]["OneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            daily: components["schemas"]["OneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            referral_inviter: components["schemas"]["OneTimeGrant"];
+            /**
+             * @default {
+             *       "amount": "0"
+             *     }
+             */
+            referral_invitee: components["schemas"]["OneTimeGrant"];
         };
         /**
          * OpenBody
@@ -7057,6 +10641,19 @@ export interface components {
             /** Packs */
             packs: components["schemas"]["NamedPack"][];
         };
+        /** PageReply */
+        PageReply: {
+            /**
+             * Url
+             * @description Send the browser there.
+             */
+            url: string;
+            /**
+             * Session Id
+             * @example cs_live_a1b2c3
+             */
+            session_id?: string | null;
+        };
         /** Pagination */
         Pagination: {
             /** Limit */
@@ -7068,6 +10665,35 @@ export interface components {
              * @description Transactions on this page.
              */
             count: number;
+        };
+        /**
+         * PaidFromReply
+         * @description The kinds of credits that paid, in hundredths.
+         */
+        PaidFromReply: {
+            /** Daily Free Minor */
+            daily_free_minor: number;
+            /** Grants Minor */
+            grants_minor: number;
+            /** Free Minor */
+            free_minor: number;
+            /** Paid Minor */
+            paid_minor: number;
+        };
+        /** PausedKey */
+        PausedKey: {
+            /**
+             * Key Id
+             * @description null: the user's own token.
+             */
+            key_id: string | null;
+            /** Paused At */
+            paused_at: string;
+        };
+        /** PausedKeysReply */
+        PausedKeysReply: {
+            /** Keys */
+            keys: components["schemas"]["PausedKey"][];
         };
         /** PaymentEventReply */
         PaymentEventReply: {
@@ -7084,6 +10710,125 @@ export interface components {
             created_at: string;
             /** Received At */
             received_at: string;
+        };
+        /** PaymentMethod */
+        PaymentMethod: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Provider
+             * @example stripe
+             */
+            provider: string;
+            /** Cardlast4 */
+            cardLast4: string | null;
+            /** Cardbrand */
+            cardBrand: string | null;
+            /** Cardexpmonth */
+            cardExpMonth: number | null;
+            /** Cardexpyear */
+            cardExpYear: number | null;
+            /** Isprimary */
+            isPrimary: boolean;
+            /** Createdat */
+            createdAt: string;
+        };
+        /** PaymentMethodChangedReply */
+        PaymentMethodChangedReply: {
+            /**
+             * Success
+             * @default true
+             */
+            success: boolean;
+            /** Message */
+            message: string;
+        };
+        /**
+         * PaymentMethodsReply
+         * @description Newest first.
+         */
+        PaymentMethodsReply: {
+            /** Paymentmethods */
+            paymentMethods: components["schemas"]["PaymentMethod"][];
+        };
+        /**
+         * PaymentReply
+         * @description A payment for money or for a pack of credits.
+         */
+        PaymentReply: {
+            /** Id */
+            id: string;
+            /**
+             * Amount Cents
+             * @description The price, after the plan's discount.
+             */
+            amount_cents: number;
+            /**
+             * Amount Formatted
+             * @example $22.50
+             */
+            amount_formatted: string;
+            /**
+             * Currency
+             * @description In small letters, as Stripe writes it.
+             * @example usd
+             */
+            currency: string;
+            /**
+             * Status
+             * @description In Stripe's words.
+             * @example succeeded
+             */
+            status: string;
+            /** Description */
+            description: string | null;
+            /** Created At */
+            created_at: string;
+            /** Refunded Cents */
+            refunded_cents: number;
+            /** Refunded Formatted */
+            refunded_formatted: string;
+            /**
+             * Discount Percent
+             * @example 10
+             */
+            discount_percent: string;
+            /**
+             * Bought
+             * @description The money that the account got; null for a pack.
+             * @example 25.000000
+             */
+            bought: string | null;
+            /**
+             * Credits
+             * @description The credits that the account got; null for money.
+             */
+            credits: number | null;
+            /**
+             * Payment Id
+             * @description Stripe's id; null before the buyer tries to pay.
+             */
+            payment_id: string | null;
+            /** Receipt Url */
+            receipt_url: string | null;
+        };
+        /**
+         * PaymentsReply
+         * @description Newest first.
+         */
+        PaymentsReply: {
+            /** Payments */
+            payments: components["schemas"]["PaymentReply"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Next Cursor
+             * @description `cursor` of the next page; null on the last one.
+             */
+            next_cursor: string | null;
         };
         /** Period */
         Period: {
@@ -7137,6 +10882,48 @@ export interface components {
             money: components["schemas"]["Money"][];
         };
         /**
+         * PeriodGrantReply
+         * @description A grant of a paid period. Amounts are whole credits, or exact decimal text of money.
+         */
+        PeriodGrantReply: {
+            /** Subscription Id */
+            subscription_id: string;
+            /** Invoice Id */
+            invoice_id: string;
+            /** Period Start */
+            period_start: string;
+            /** Period End */
+            period_end: string;
+            /** Kind */
+            kind: string;
+            /** Plan Name */
+            plan_name: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description With the amount carried from the period before.
+             */
+            amount: string;
+            /** Carried */
+            carried: string;
+            /**
+             * Taken Back
+             * @description For refunds and disputes.
+             */
+            taken_back: string;
+            /**
+             * Given
+             * @description False: it had expired before the period was known.
+             */
+            given: boolean;
+            /** Created At */
+            created_at: string;
+        };
+        /**
          * Permission
          * @enum {string}
          */
@@ -7154,6 +10941,293 @@ export interface components {
             external_id: string | null;
             /** Erased */
             erased: boolean;
+        };
+        /**
+         * Plan
+         * @description One plan. `name` is the word in `plan_name` of an account, and never changes.
+         */
+        Plan: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /**
+             * Prices
+             * @default []
+             */
+            prices: components["schemas"]["PlanPrice"][];
+            /**
+             * By Agreement
+             * @description Sold by agreement, without a list price.
+             * @default false
+             */
+            by_agreement: boolean;
+            /**
+             * Grants
+             * @default []
+             */
+            grants: components["schemas"]["PlanGrant"][];
+            /**
+             * Purchase Discount Percent
+             * @description Lowers the price of a purchase, not the amount received.
+             * @default 0
+             * @example 10
+             */
+            purchase_discount_percent: string;
+            /**
+             * Markup Percent
+             * @description On the price of usage.
+             * @default 0
+             * @example 20
+             */
+            markup_percent: string;
+            /**
+             * Default Limits
+             * @default []
+             */
+            default_limits: components["schemas"]["DefaultLimit"][];
+            /**
+             * Features
+             * @description As the list of plans shows them.
+             * @default []
+             */
+            features: string[];
+            /**
+             * Order
+             * @description The list of plans shows lower numbers first.
+             * @default 0
+             */
+            order: number;
+            /**
+             * Visibility
+             * @description `hidden`: not in the list of plans.
+             * @default public
+             * @enum {string}
+             */
+            visibility: "public" | "hidden";
+            /**
+             * Withdrawn
+             * @description No longer sold and not listed. Its subscribers keep it.
+             * @default false
+             */
+            withdrawn: boolean;
+        };
+        /**
+         * PlanGrant
+         * @description An amount that a subscriber gets, and its expiry. Credits, or money of a currency.
+         */
+        PlanGrant: {
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "credit" | "money";
+            /**
+             * Currency
+             * @description Of money. Accounts in another currency get nothing.
+             */
+            currency?: string | null;
+            /**
+             * Amount
+             * @description An exact decimal number, as text.
+             * @example 25.00
+             */
+            amount: string;
+            /**
+             * Cadence
+             * @default month
+             * @enum {string}
+             */
+            cadence: "once" | "day" | "month";
+            /**
+             * Expires
+             * @default period_end
+             * @enum {string}
+             */
+            expires: "period_end" | "after_days" | "never";
+            /** Expires After Days */
+            expires_after_days?: number | null;
+            /**
+             * Rollover
+             * @description How much of the rest at the end of a period goes into the next one.
+             * @default none
+             * @enum {string}
+             */
+            rollover: "none" | "up_to" | "all";
+            /** Rollover Up To */
+            rollover_up_to?: string | null;
+        };
+        /**
+         * PlanPrice
+         * @description The price of a plan for one interval, in one currency.
+         */
+        PlanPrice: {
+            /**
+             * Interval
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            /** Currency */
+            currency: string;
+            /**
+             * Amount Minor
+             * @description Minor units of the currency.
+             */
+            amount_minor: number;
+            /**
+             * Stripe Price Live
+             * @description Stripe's price of the live environment. Without one, the plan is not sold there.
+             */
+            stripe_price_live?: string | null;
+            /** Stripe Price Test */
+            stripe_price_test?: string | null;
+        };
+        /** PlanReply */
+        PlanReply: {
+            plan: components["schemas"]["Plan"];
+            /**
+             * Subscribers
+             * @description Subscriptions that have begun and not ended.
+             */
+            subscribers: number;
+            /** Past Due */
+            past_due: number;
+            /**
+             * On Earlier Terms
+             * @description Subscribers who keep another version of the plan.
+             */
+            on_earlier_terms: number;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Version
+             * @description Of the configuration of plans.
+             */
+            version: number;
+            /**
+             * Kept
+             * @description Those that were kept last first.
+             */
+            kept: components["schemas"]["KeptTermsReply"][];
+            /**
+             * Versions
+             * @description Newest first.
+             */
+            versions: components["schemas"]["PlanVersionReply"][];
+            /**
+             * Next Cursor
+             * @description For older versions. A page can be empty, because other plans changed.
+             */
+            next_cursor: number | null;
+        };
+        /** PlanRow */
+        PlanRow: {
+            plan: components["schemas"]["Plan"];
+            /**
+             * Subscribers
+             * @description Subscriptions that have begun and not ended.
+             */
+            subscribers: number;
+            /** Past Due */
+            past_due: number;
+            /**
+             * On Earlier Terms
+             * @description Subscribers who keep another version of the plan.
+             */
+            on_earlier_terms: number;
+        };
+        /**
+         * PlanVersionReply
+         * @description A version of the configuration that added the plan or changed it.
+         */
+        PlanVersionReply: {
+            /** Version */
+            version: number;
+            plan: components["schemas"]["Plan"];
+            /**
+             * Subscribers
+             * @description Subscribers who keep exactly this version of the plan.
+             */
+            subscribers: number;
+            /** Reason */
+            reason: string;
+            /** Changed By */
+            changed_by: string;
+            /** Changed At */
+            changed_at: string;
+        };
+        /** PlansBody */
+        PlansBody: {
+            /**
+             * Version
+             * @description The version that was read. If another one is current, the answer is 409.
+             */
+            version: number;
+            /** Reason */
+            reason: string;
+            /** Plans */
+            plans: components["schemas"]["OfferedPlan"][];
+        };
+        /**
+         * PlansOverviewReply
+         * @description Plans in the order of the list for users, the withdrawn ones last.
+         */
+        PlansOverviewReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Version
+             * @description Of the configuration of plans.
+             */
+            version: number;
+            /** Plans */
+            plans: components["schemas"]["PlanRow"][];
+        };
+        /** PlansReply */
+        PlansReply: {
+            /**
+             * Version
+             * @description 0: never set.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description The reason of the change.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Plans */
+            plans: components["schemas"]["Plan"][];
+        };
+        /** PortalBody */
+        PortalBody: {
+            /**
+             * Return Url
+             * @description Where the portal returns to. Default: `/billing` of FRONTEND_URL.
+             */
+            return_url?: string | null;
+        };
+        /** PortalReply */
+        PortalReply: {
+            /**
+             * Url
+             * @description Send the browser there. It is valid for a short time.
+             */
+            url: string;
         };
         /** PriceBookDetailReply */
         PriceBookDetailReply: {
@@ -7242,6 +11316,26 @@ export interface components {
             price_books: components["schemas"]["PriceBookReply"][];
             /** Next Cursor */
             next_cursor: number | null;
+        };
+        /** PriceOfPlan */
+        PriceOfPlan: {
+            /**
+             * Interval
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            /** Currency */
+            currency: string;
+            /**
+             * Amount Minor
+             * @description Minor units of the currency (2000 = $20.00).
+             */
+            amount_minor: number;
+            /**
+             * Currency Digits
+             * @description Decimals of the amount: 2000 with 2 digits is 20.00.
+             */
+            currency_digits: number;
         };
         /**
          * PriceReply
@@ -7446,6 +11540,94 @@ export interface components {
              */
             can_store: boolean;
         };
+        /**
+         * PublicKey
+         * @description A JSON Web Key (RFC 8037).
+         */
+        PublicKey: {
+            /**
+             * Kty
+             * @constant
+             */
+            kty: "OKP";
+            /**
+             * Crv
+             * @constant
+             */
+            crv: "Ed25519";
+            /** Kid */
+            kid: string;
+            /** X */
+            x: string;
+            /**
+             * Use
+             * @constant
+             */
+            use: "sig";
+            /**
+             * Alg
+             * @constant
+             */
+            alg: "EdDSA";
+        };
+        /**
+         * PublicKeysReply
+         * @description A JSON Web Key Set (RFC 7517).
+         */
+        PublicKeysReply: {
+            /** Keys */
+            keys: components["schemas"]["PublicKey"][];
+        };
+        /**
+         * Purchase
+         * @description Buy `count` of this pack, then send the same request again. A person pays: pass the offer on to the user.
+         */
+        Purchase: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "purchase";
+            /**
+             * Pack
+             * @description `pack` of the purchase.
+             */
+            pack: string;
+            /**
+             * Count
+             * @description Purchases of the pack that cover the shortfall and the account's debt.
+             */
+            count: number;
+            /**
+             * Credits
+             * @description Of one pack.
+             */
+            credits: number;
+            /**
+             * Price Minor
+             * @description Of one pack, in minor units of the currency (500 = $5.00).
+             */
+            price_minor: number;
+            /** Currency */
+            currency: string;
+            /**
+             * Currency Digits
+             * @description Decimals of the price: 500 with 2 digits is 5.00.
+             */
+            currency_digits: number;
+            /**
+             * Method
+             * @default POST
+             * @constant
+             */
+            method: "POST";
+            /**
+             * Path
+             * @description Where to buy, on this service.
+             * @default /v1/billing/purchases
+             */
+            path: string;
+        };
         /** PurchaseBody */
         PurchaseBody: {
             /** Wa Id */
@@ -7512,7 +11694,10 @@ export interface components {
             environment: "live" | "test";
             /** Payment Id */
             payment_id: string | null;
-            /** Pack */
+            /**
+             * Pack
+             * @description `Money` for a purchase of money.
+             */
             pack: string;
             /** Credits */
             credits: number;
@@ -7559,6 +11744,38 @@ export interface components {
             created_at: string;
             /** Updated At */
             updated_at: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of the money that is sold.
+             */
+            unit: string;
+            /**
+             * Money
+             * @description The money that the account receives, exact; null for a pack of credits.
+             */
+            money: string | null;
+            /**
+             * Money Refunded
+             * @description Money taken back by refunds.
+             */
+            money_refunded: string | null;
+            /**
+             * Money Disputed
+             * @description Money taken back by disputes.
+             */
+            money_disputed: string | null;
+            /**
+             * Discount Percent
+             * @description The plan's discount on the price of money.
+             */
+            discount_percent: string;
+            /**
+             * Session Id
+             * @description Of Stripe's page that takes the payment.
+             */
+            session_id: string | null;
+            /** Receipt Url */
+            receipt_url: string | null;
             /** Events */
             events: components["schemas"]["PaymentEventReply"][];
             /** Disputes */
@@ -7612,7 +11829,10 @@ export interface components {
             environment: "live" | "test";
             /** Payment Id */
             payment_id: string | null;
-            /** Pack */
+            /**
+             * Pack
+             * @description `Money` for a purchase of money.
+             */
             pack: string;
             /** Credits */
             credits: number;
@@ -7659,6 +11879,38 @@ export interface components {
             created_at: string;
             /** Updated At */
             updated_at: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of the money that is sold.
+             */
+            unit: string;
+            /**
+             * Money
+             * @description The money that the account receives, exact; null for a pack of credits.
+             */
+            money: string | null;
+            /**
+             * Money Refunded
+             * @description Money taken back by refunds.
+             */
+            money_refunded: string | null;
+            /**
+             * Money Disputed
+             * @description Money taken back by disputes.
+             */
+            money_disputed: string | null;
+            /**
+             * Discount Percent
+             * @description The plan's discount on the price of money.
+             */
+            discount_percent: string;
+            /**
+             * Session Id
+             * @description Of Stripe's page that takes the payment.
+             */
+            session_id: string | null;
+            /** Receipt Url */
+            receipt_url: string | null;
         };
         /**
          * PurchaseStatusReply
@@ -7709,19 +11961,113 @@ export interface components {
             /** Oldest Waiting At */
             oldest_waiting_at: string | null;
         };
+        /** QueuedApproval */
+        QueuedApproval: {
+            /** Approval Id */
+            approval_id: string;
+            /**
+             * Kind
+             * @description `limit`: one request above a limit. `resume`: a paused run. `budget`: a higher budget of a run.
+             * @enum {string}
+             */
+            kind: "limit" | "resume" | "budget";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "approved" | "denied" | "used" | "expired";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of money.
+             */
+            unit: string;
+            /**
+             * Amount
+             * @description Asked for. Of `budget`: the missing amount.
+             */
+            amount: string;
+            /**
+             * Allowed
+             * @description The most that the request may need. Of `budget`: the raise.
+             */
+            allowed: string | null;
+            /** @description Of `limit`. */
+            limit: components["schemas"]["LimitOfApproval"] | null;
+            /**
+             * Refused Run Id
+             * @description Of `resume` and `budget`: the run, or the one above it, that refused.
+             */
+            refused_run_id: string | null;
+            /**
+             * Key Id
+             * @description The API key that asked.
+             */
+            key_id: string | null;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Model */
+            model: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Created At */
+            created_at: string;
+            /**
+             * Expires At
+             * @description A pending one lapses then; an approved one cannot be used from then on.
+             */
+            expires_at: string;
+            /** Decided At */
+            decided_at: string | null;
+            /** Decided By */
+            decided_by: ("user" | "admin") | null;
+            /** Used At */
+            used_at: string | null;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            person: components["schemas"]["Person"];
+        };
+        /** QueuedApprovalsReply */
+        QueuedApprovalsReply: {
+            /** Approvals */
+            approvals: components["schemas"]["QueuedApproval"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** QuoteBody */
         QuoteBody: {
             /** Metric */
             metric: components["schemas"]["LlmTokensMeasure"] | components["schemas"]["ComputeMeasure"] | components["schemas"]["ApiCallsMeasure"] | components["schemas"]["ToolCallsMeasure"] | components["schemas"]["StorageMeasure"] | components["schemas"]["CustomMeasure"];
             /**
              * Plan
-             * @description The plan whose markup applies.
+             * @description The plan whose markup applies. Default: the user's.
              */
             plan?: string | null;
             /** Tool */
             tool?: string | null;
             /** Time */
             time?: string | null;
+            /**
+             * Oauth Provider
+             * @description Of the user, with `external_id`.
+             */
+            oauth_provider?: string | null;
+            /** External Id */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user, optional: the price then has the currency and the plan of its account, and the terms that a subscriber keeps.
+             */
+            user_id?: string | null;
         };
         /**
          * QuoteLine
@@ -7802,6 +12148,59 @@ export interface components {
         ReasonBody: {
             /** Reason */
             reason: string;
+        };
+        /**
+         * ReceiptReply
+         * @description A run, what it did itself (`calls`), and the runs below it (`runs`).
+         */
+        ReceiptReply: {
+            /** Run Id */
+            run_id: string;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /**
+             * Depth
+             * @description 1: it has no parent.
+             */
+            depth: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "paused" | "closed";
+            /**
+             * Pause Reason
+             * @description `burn_rate`: it spent too fast.
+             */
+            pause_reason: ("requested" | "burn_rate") | null;
+            budget: components["schemas"]["Amounts"] | null;
+            /** @description Of this budget. The ancestors may leave less. */
+            remaining: components["schemas"]["Amounts"] | null;
+            spent: components["schemas"]["Amounts"];
+            /**
+             * Uses
+             * @description Charges, tool uses, usage events, holds and cost records.
+             */
+            uses: number;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /** Created At */
+            created_at: string;
+            /** Updated At */
+            updated_at: string;
+            /** Closed At */
+            closed_at: string | null;
+            /** Calls */
+            calls: components["schemas"]["Calls"][];
+            /** Runs */
+            runs: components["schemas"]["ReceiptReply"][];
+            /**
+             * Is Complete
+             * @description False: it did more, or has more runs below it, than a receipt lists. `spent` is always exact.
+             */
+            is_complete: boolean;
         };
         /** ReconciledFigures */
         ReconciledFigures: {
@@ -7993,6 +12392,239 @@ export interface components {
             /** Closed At */
             closed_at: string | null;
         };
+        /** RecurringRevenue */
+        RecurringRevenue: {
+            /** Currency */
+            currency: string;
+            /**
+             * Amount Minor
+             * @description Per month, after discounts: a yearly price counts a twelfth.
+             */
+            amount_minor: number;
+            /**
+             * Paying
+             * @description Subscriptions that cost more than 0.
+             */
+            paying: number;
+        };
+        /**
+         * ReferralGrantBody
+         * @description Two users, each by `user_id` at the API key's `identity_provider`, or by the identity fields.
+         */
+        ReferralGrantBody: {
+            /** Inviter User Id */
+            inviter_user_id?: string | null;
+            /** Inviter Oauth Provider */
+            inviter_oauth_provider?: string | null;
+            /** Inviter External Id */
+            inviter_external_id?: string | null;
+            /** Invitee User Id */
+            invitee_user_id?: string | null;
+            /** Invitee Oauth Provider */
+            invitee_oauth_provider?: string | null;
+            /** Invitee External Id */
+            invitee_external_id?: string | null;
+        };
+        /** ReferralReply */
+        ReferralReply: {
+            /**
+             * Granted
+             * @description true: with this call, both have their grants.
+             */
+            granted: boolean;
+            /**
+             * Reason
+             * @description Absent if `granted`. `not_available`: these grants are off, or in another currency.
+             */
+            reason?: ("already_granted" | "already_granted_today" | "already_referred" | "pending" | "not_available") | null;
+            /**
+             * Invitee Amount Cents
+             * @description Absent unless `granted`.
+             */
+            invitee_amount_cents?: number | null;
+            /** Invitee Amount */
+            invitee_amount?: string | null;
+            /** Inviter Amount Cents */
+            inviter_amount_cents?: number | null;
+            /** Inviter Amount */
+            inviter_amount?: string | null;
+            /** Invitee Balance Cents */
+            invitee_balance_cents: number;
+            /** Invitee Balance */
+            invitee_balance: string;
+            /** Inviter Balance Cents */
+            inviter_balance_cents: number;
+            /** Inviter Balance */
+            inviter_balance: string;
+        };
+        /**
+         * RefillReply
+         * @description A refill. Its payment is the purchase with the same id.
+         */
+        RefillReply: {
+            /**
+             * Purchase Id
+             * Format: uuid
+             */
+            purchase_id: string;
+            /**
+             * Card Id
+             * Format: uuid
+             */
+            card_id: string;
+            /**
+             * Amount
+             * @example 25.000000
+             */
+            amount: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_flight" | "action_required" | "paid" | "declined" | "canceled";
+            /**
+             * Decline
+             * @description Stripe's code.
+             */
+            decline: string | null;
+            /** Sent At */
+            sent_at: string | null;
+            /** Created At */
+            created_at: string;
+            /** Finished At */
+            finished_at: string | null;
+        };
+        /** RefillsBody */
+        RefillsBody: {
+            /**
+             * Version
+             * @description The version that was read. If another one is current, the answer is 409.
+             */
+            version: number;
+            /** Reason */
+            reason: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Least Trigger
+             * @description An exact decimal number, as text.
+             * @default 1.00
+             * @example 25.00
+             */
+            least_trigger: string;
+            /**
+             * Least Amount
+             * @description An exact decimal number, as text.
+             * @default 5.00
+             * @example 25.00
+             */
+            least_amount: string;
+            /**
+             * Most Amount
+             * @description An exact decimal number, as text.
+             * @default 500.00
+             * @example 25.00
+             */
+            most_amount: string;
+            /**
+             * Most Monthly
+             * @description The most that an account's refills cost in a calendar month of `TIME_ZONE`.
+             * @default 1000.00
+             * @example 25.00
+             */
+            most_monthly: string;
+            /**
+             * Cooldown S
+             * @description The least time between two refills.
+             * @default 60
+             */
+            cooldown_s: number;
+            /**
+             * Backoff S
+             * @description After a decline. It doubles with each further one in a row.
+             * @default 3600
+             */
+            backoff_s: number;
+            /**
+             * Consent Text
+             * @description Shown to users who save a card, and stored with their consent.
+             * @default I allow my card to be saved, and to be charged automatically: with the refill amount that I set, each time that my balance falls below the level that I set, and up to my monthly limit. I can remove the card and switch refills off at any time.
+             */
+            consent_text: string;
+        };
+        /** RefillsReply */
+        RefillsReply: {
+            /**
+             * Version
+             * @description 0: never set.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description The reason of the change.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /**
+             * Currency
+             * @description Accounts in another currency cannot have refills.
+             */
+            currency: string;
+            /**
+             * Least Trigger
+             * @description An exact decimal number, as text.
+             * @default 1.00
+             * @example 25.00
+             */
+            least_trigger: string;
+            /**
+             * Least Amount
+             * @description An exact decimal number, as text.
+             * @default 5.00
+             * @example 25.00
+             */
+            least_amount: string;
+            /**
+             * Most Amount
+             * @description An exact decimal number, as text.
+             * @default 500.00
+             * @example 25.00
+             */
+            most_amount: string;
+            /**
+             * Most Monthly
+             * @description The most that an account's refills cost in a calendar month of `TIME_ZONE`.
+             * @default 1000.00
+             * @example 25.00
+             */
+            most_monthly: string;
+            /**
+             * Cooldown S
+             * @description The least time between two refills.
+             * @default 60
+             */
+            cooldown_s: number;
+            /**
+             * Backoff S
+             * @description After a decline. It doubles with each further one in a row.
+             * @default 3600
+             */
+            backoff_s: number;
+            /**
+             * Consent Text
+             * @description Shown to users who save a card, and stored with their consent.
+             * @default I allow my card to be saved, and to be charged automatically: with the refill amount that I set, each time that my balance falls below the level that I set, and up to my monthly limit. I can remove the card and switch refills off at any time.
+             */
+            consent_text: string;
+        };
         /** RefundBody */
         RefundBody: {
             /**
@@ -8034,6 +12666,138 @@ export interface components {
              */
             reason: string | null;
         };
+        /**
+         * RefusalRow
+         * @description A request that was answered 402, as it was answered.
+         */
+        RefusalRow: {
+            /**
+             * Refusal Id
+             * Format: uuid
+             */
+            refusal_id: string;
+            /**
+             * Request Id
+             * @description null: the person was erased.
+             */
+            request_id: string | null;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            person: components["schemas"]["Person"] | null;
+            /**
+             * Key Id
+             * @description null: the request had a user's token.
+             */
+            key_id: string | null;
+            /** Key Name */
+            key_name: string | null;
+            /** Route */
+            route: string;
+            /** Code */
+            code: string;
+            /** Detail */
+            detail: string;
+            /**
+             * Figures
+             * @description The other members of the answer: amounts and remedies.
+             */
+            figures: {
+                [key: string]: unknown;
+            };
+            /** Created At */
+            created_at: string;
+        };
+        /** RefusalsReply */
+        RefusalsReply: {
+            /** Refusals */
+            refusals: components["schemas"]["RefusalRow"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * RefusingBrake
+         * @description The burn-rate brake, and what it paused.
+         */
+        RefusingBrake: {
+            /**
+             * Run Id
+             * @description The paused run. null: the account's use of the API key is paused.
+             */
+            run_id: string | null;
+            /**
+             * Unit
+             * @description `credits`, or the currency.
+             */
+            unit: string;
+            /**
+             * Per Minute
+             * @description The most that a minute may spend. null: any amount.
+             */
+            per_minute: string | null;
+            /** Spent */
+            spent: string;
+        };
+        /**
+         * RefusingLimit
+         * @description The limit without room. Its amounts are in `unit`: whole credits and uses, or exact money.
+         */
+        RefusingLimit: {
+            /** Id */
+            id: string;
+            /**
+             * Scope
+             * @enum {string}
+             */
+            scope: "account" | "key" | "agent" | "model" | "tool";
+            /** Scope Value */
+            scope_value: string | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
+            /**
+             * Unit
+             * @description `credits`, `uses`, or the currency of money.
+             */
+            unit: string;
+            /** Amount */
+            amount: string;
+            /** Spent */
+            spent: string;
+            /**
+             * Resets At
+             * @description When the next window begins. null: never.
+             */
+            resets_at: string | null;
+        };
+        /**
+         * RefusingRun
+         * @description The run, or the ancestor, that does not allow the request.
+         */
+        RefusingRun: {
+            /** Run Id */
+            run_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "paused" | "closed";
+            /** Pause Reason */
+            pause_reason: ("requested" | "burn_rate") | null;
+            /**
+             * Unit
+             * @description `credits`, or the currency.
+             */
+            unit: string | null;
+            /** Budget */
+            budget: string | null;
+            /** Spent */
+            spent: string | null;
+        };
         /** ReleaseBody */
         ReleaseBody: {
             /**
@@ -8044,6 +12808,11 @@ export interface components {
              * @example refused
              */
             outcome?: string | null;
+        };
+        /** RemovedReply */
+        RemovedReply: {
+            /** Removed */
+            removed: boolean;
         };
         /**
          * ReplayedCharge
@@ -8229,6 +12998,32 @@ export interface components {
             amount?: string | null;
         };
         /**
+         * RequestApproval
+         * @description A person was asked to allow the request. Once the approval is approved, the same request succeeds.
+         */
+        RequestApproval: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "request_approval";
+            /** Approval Id */
+            approval_id: string;
+            /**
+             * Until
+             * @description When the approval lapses.
+             */
+            until: string;
+        };
+        /** ResumedReply */
+        ResumedReply: {
+            /**
+             * Resumed
+             * @description False: it was not paused.
+             */
+            resumed: boolean;
+        };
+        /**
          * Revenue
          * @description Revenue of the paid credits spent in these days, in one currency, at the average price of a paid credit.
          */
@@ -8300,6 +13095,154 @@ export interface components {
             /** Rules */
             rules: components["schemas"]["RuleReply"][];
         };
+        /** RunBody */
+        RunBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Run Id
+             * @description Unique among the user's runs.
+             */
+            run_id: string;
+            /**
+             * Parent Run Id
+             * @description The run above it, which is open. The spending of this run counts there, too.
+             */
+            parent_run_id?: string | null;
+            /** @description null: only the budgets of its ancestors bound it. */
+            budget?: components["schemas"]["BudgetBody"] | null;
+            /**
+             * Metadata
+             * @description Stored with the run, up to 16 KiB.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * RunChangeBody
+         * @description A lower budget, `paused` or `closed`. Only an admin raises a budget and opens a paused run.
+         */
+        RunChangeBody: {
+            /** @description null removes the budget. Absent: it stays. */
+            budget?: components["schemas"]["BudgetBody"] | null;
+            /**
+             * Status
+             * @description A closed run stays closed.
+             */
+            status?: ("open" | "paused" | "closed") | null;
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+        };
+        /**
+         * RunReply
+         * @description A run. `spent` is of the run and all runs below it, with their open holds and cost records.
+         */
+        RunReply: {
+            /** Run Id */
+            run_id: string;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /**
+             * Depth
+             * @description 1: it has no parent.
+             */
+            depth: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "paused" | "closed";
+            /**
+             * Pause Reason
+             * @description `burn_rate`: it spent too fast.
+             */
+            pause_reason: ("requested" | "burn_rate") | null;
+            budget: components["schemas"]["Amounts"] | null;
+            /** @description Of this budget. The ancestors may leave less. */
+            remaining: components["schemas"]["Amounts"] | null;
+            spent: components["schemas"]["Amounts"];
+            /**
+             * Uses
+             * @description Charges, tool uses, usage events, holds and cost records.
+             */
+            uses: number;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /** Created At */
+            created_at: string;
+            /** Updated At */
+            updated_at: string;
+            /** Closed At */
+            closed_at: string | null;
+        };
+        /** RunsReply */
+        RunsReply: {
+            /** Runs */
+            runs: components["schemas"]["RunReply"][];
+            /** Has More */
+            has_more: boolean;
+        };
         /**
          * Sales
          * @description Money of one currency, on the day on which the purchase was started. Refunds and disputes reduce that day, not
@@ -8324,6 +13267,45 @@ export interface components {
              * @description Received less refunded and disputed.
              */
             net_minor: number;
+        };
+        /** SaveCardBody */
+        SaveCardBody: {
+            /**
+             * Consent
+             * @description The `consent_text` of `GET /v1/credits/auto-refill`, as the user saw and accepted it. It is stored with the time and the user's address.
+             */
+            consent: string;
+            /**
+             * Success Url
+             * @description Where Stripe's page returns to once the card is saved: an address of FRONTEND_URL or RETURN_URL_ORIGINS. Default: `/billing/success` of FRONTEND_URL.
+             */
+            success_url?: string | null;
+            /**
+             * Cancel Url
+             * @description Where it returns to without a card. Default: `/billing/cancel` of FRONTEND_URL.
+             */
+            cancel_url?: string | null;
+        };
+        /** SaveCardReply */
+        SaveCardReply: {
+            /**
+             * Url
+             * @description Send the browser there. The page is open for 24 hours.
+             */
+            url: string;
+        };
+        /** ScopeBody */
+        ScopeBody: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "account" | "key" | "agent" | "model" | "tool";
+            /**
+             * Value
+             * @description The id of the API key, or the name of the agent, model or tool. Absent: the account.
+             */
+            value?: string | null;
         };
         /** Service */
         Service: {
@@ -8370,20 +13352,126 @@ export interface components {
             /** Sessions */
             sessions: components["schemas"]["SessionReply"][];
         };
-        /** SettingsReply */
-        SettingsReply: {
+        /** SetLimitBody */
+        SetLimitBody: {
+            /** Reason */
+            reason: string;
             /**
-             * Section
+             * @description The part of the account that it limits.
+             * @default {
+             *       "type": "account"
+             *     }
+             */
+            scope: components["schemas"]["ScopeBody"];
+            /**
+             * Window
+             * @description Hours, days and months begin in the operator's time zone.
              * @enum {string}
              */
-            section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
+            window: "minute" | "hour" | "day" | "month" | "lifetime";
             /**
-             * Document
-             * @description In the form of a version's document; null: the settings have no keys.
+             * Unit
+             * @description `uses` counts requests at any cost.
+             * @enum {string}
              */
-            document: {
-                [key: string]: unknown;
-            } | null;
+            unit: "credits" | "money" | "uses";
+            /**
+             * Amount
+             * @description Credits and uses: a whole number. Money: an exact decimal in the major unit of the account's currency, as text: "2.50". 0 refuses everything.
+             * @example 100
+             */
+            amount: string | number;
+            /**
+             * Action
+             * @description `notify` counts, and refuses nothing.
+             * @default refuse
+             * @enum {string}
+             */
+            action: "refuse" | "notify" | "ask";
+        };
+        /** SetLimitReply */
+        SetLimitReply: {
+            limit: components["schemas"]["LimitReply"];
+            /**
+             * Was
+             * @description The earlier amount. null: the limit is new.
+             */
+            was: string | null;
+        };
+        /**
+         * SettingsBody
+         * @description Limits to set. An absent one stays.
+         */
+        SettingsBody: {
+            /** Daily Limit Usd */
+            daily_limit_usd?: number | string | null;
+            /** Monthly Limit Usd */
+            monthly_limit_usd?: number | string | null;
+        };
+        /** SignupGrantBody */
+        SignupGrantBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Referred By
+             * @description The user who invited this one, at the API key's `identity_provider`.
+             */
+            referred_by?: string | null;
+        };
+        /**
+         * SmallerAmount
+         * @description Send the request again with this amount: the largest one that would be paid now.
+         */
+        SmallerAmount: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "smaller_amount";
+            /**
+             * Amount Minor
+             * @description Of credits, in hundredths. null: the amount is money.
+             */
+            amount_minor: number | null;
+            /**
+             * Amount
+             * @description Of money, exact, in the currency's major unit. null: it is credits.
+             */
+            amount: string | null;
+            /**
+             * Currency
+             * @description Of `amount`.
+             */
+            currency: string | null;
         };
         /** SpellingGroup */
         SpellingGroup: {
@@ -8455,6 +13543,14 @@ export interface components {
              */
             money: components["schemas"]["MoneyBalance"][];
         };
+        /** StatementReply */
+        StatementReply: {
+            /**
+             * Statement
+             * @description A compact JSON Web Signature (EdDSA). The page Receipts describes its payload.
+             */
+            statement: string;
+        };
         /** Status */
         Status: {
             /**
@@ -8522,6 +13618,377 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** SubscribeBody */
+        SubscribeBody: {
+            /**
+             * Plan
+             * @description A plan that `GET /v1/plans` lists, or a hidden one.
+             * @example standard
+             */
+            plan: string;
+            /**
+             * Interval
+             * @default month
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            /**
+             * Success Url
+             * @description Where Stripe's page returns to after the payment: an address of FRONTEND_URL or RETURN_URL_ORIGINS. Default: `/billing/success` of FRONTEND_URL.
+             */
+            success_url?: string | null;
+            /**
+             * Cancel Url
+             * @description Where it returns to without a payment. Default: `/billing/cancel` of FRONTEND_URL.
+             */
+            cancel_url?: string | null;
+        };
+        /** SubscriptionDetails */
+        SubscriptionDetails: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** Subscription Id */
+            subscription_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "unpaid" | "canceled" | "paused";
+            /**
+             * Plan Name
+             * @description null: no plan has the price.
+             */
+            plan_name: string | null;
+            /** Plan Title */
+            plan_title: string | null;
+            /** Plan Interval */
+            plan_interval: ("month" | "year") | null;
+            /** Price Minor */
+            price_minor: number | null;
+            /** Currency */
+            currency: string | null;
+            /**
+             * Terms Since
+             * @description Since when the subscriber keeps the terms of the plan.
+             */
+            terms_since: string | null;
+            /**
+             * Gives Plan
+             * @description The plan that the account has by it now. null: it gives none.
+             */
+            gives_plan: string | null;
+            /**
+             * Entitled
+             * @description Active, trialing, or past due within the grace period.
+             */
+            entitled: boolean;
+            /** Past Due Since */
+            past_due_since: string | null;
+            /** Grace Ends At */
+            grace_ends_at: string | null;
+            /**
+             * Attempts
+             * @description To pay the invoice that is due.
+             */
+            attempts: number | null;
+            next_payment: components["schemas"]["NextPaymentReply"] | null;
+            /** Period Start */
+            period_start: string | null;
+            /** Period End */
+            period_end: string | null;
+            /**
+             * Cancel At
+             * @description When it will end.
+             */
+            cancel_at: string | null;
+            /** Started At */
+            started_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Updated At */
+            updated_at: string;
+            subscriber: components["schemas"]["Person"];
+            /** Customer Id */
+            customer_id: string | null;
+            /**
+             * Plan Before
+             * @description The account's plan without a subscription.
+             */
+            plan_before: string | null;
+            /**
+             * Invoices
+             * @description The newest 200, newest first.
+             */
+            invoices: components["schemas"]["InvoiceReply"][];
+            /**
+             * Grants
+             * @description The newest 200, newest first.
+             */
+            grants: components["schemas"]["PeriodGrantReply"][];
+            /** Terms */
+            terms: components["schemas"]["TermsReply"][];
+            /**
+             * Events
+             * @description The last 500, in the order of arrival.
+             */
+            events: components["schemas"]["SubscriptionEventReply"][];
+        };
+        /** SubscriptionEventReply */
+        SubscriptionEventReply: {
+            /** Event Id */
+            event_id: string;
+            /** Type */
+            type: string;
+            /**
+             * About
+             * @enum {string}
+             */
+            about: "subscription" | "invoice" | "payment";
+            /**
+             * Object Id
+             * @description The subscription, the invoice or the payment.
+             */
+            object_id: string | null;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "applied" | "ignored" | "review";
+            /**
+             * Given
+             * @description The grants that it gave.
+             */
+            given: components["schemas"]["GivenReply"][];
+            /** Created At */
+            created_at: string;
+            /** Received At */
+            received_at: string;
+        };
+        /**
+         * SubscriptionFields
+         * @description A subscription by Stripe's facts. The plan and its terms are those of the present price.
+         */
+        SubscriptionFields: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** Subscription Id */
+            subscription_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "unpaid" | "canceled" | "paused";
+            /**
+             * Plan Name
+             * @description null: no plan has the price.
+             */
+            plan_name: string | null;
+            /** Plan Title */
+            plan_title: string | null;
+            /** Plan Interval */
+            plan_interval: ("month" | "year") | null;
+            /** Price Minor */
+            price_minor: number | null;
+            /** Currency */
+            currency: string | null;
+            /**
+             * Terms Since
+             * @description Since when the subscriber keeps the terms of the plan.
+             */
+            terms_since: string | null;
+            /**
+             * Gives Plan
+             * @description The plan that the account has by it now. null: it gives none.
+             */
+            gives_plan: string | null;
+            /**
+             * Entitled
+             * @description Active, trialing, or past due within the grace period.
+             */
+            entitled: boolean;
+            /** Past Due Since */
+            past_due_since: string | null;
+            /** Grace Ends At */
+            grace_ends_at: string | null;
+            /**
+             * Attempts
+             * @description To pay the invoice that is due.
+             */
+            attempts: number | null;
+            next_payment: components["schemas"]["NextPaymentReply"] | null;
+            /** Period Start */
+            period_start: string | null;
+            /** Period End */
+            period_end: string | null;
+            /**
+             * Cancel At
+             * @description When it will end.
+             */
+            cancel_at: string | null;
+            /** Started At */
+            started_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Updated At */
+            updated_at: string;
+        };
+        /**
+         * SubscriptionFiguresReply
+         * @description Oldest first. Figures are what is known now: late payments and refunds change those of past months.
+         */
+        SubscriptionFiguresReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Grace Days
+             * @description For how long a subscription that is past due counts.
+             */
+            grace_days: number;
+            /** Months */
+            months: components["schemas"]["MonthFigures"][];
+        };
+        /**
+         * SubscriptionReply
+         * @description The plan of the account, and its subscription.
+         */
+        SubscriptionReply: {
+            /** Plan */
+            plan: string;
+            /**
+             * Is Subscribed
+             * @description Whether a subscription gives the plan: also within the grace period.
+             */
+            is_subscribed: boolean;
+            /**
+             * Monthly Credits
+             * @description Cents that the plan grants each month.
+             */
+            monthly_credits: number;
+            /** Current Period End */
+            current_period_end?: string | null;
+            /**
+             * Status
+             * @description Of the subscription, in Stripe's words.
+             */
+            status?: string | null;
+            /** Interval */
+            interval?: ("month" | "year") | null;
+            /**
+             * Cancel At
+             * @description When the subscription ends, if it is canceled.
+             */
+            cancel_at?: string | null;
+            /**
+             * Next Plan
+             * @description The plan from the next period on, if it is another.
+             */
+            next_plan?: string | null;
+            /**
+             * Grace Ends At
+             * @description Until when an unpaid plan is kept.
+             */
+            grace_ends_at?: string | null;
+        };
+        /** SubscriptionRow */
+        SubscriptionRow: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** Subscription Id */
+            subscription_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "unpaid" | "canceled" | "paused";
+            /**
+             * Plan Name
+             * @description null: no plan has the price.
+             */
+            plan_name: string | null;
+            /** Plan Title */
+            plan_title: string | null;
+            /** Plan Interval */
+            plan_interval: ("month" | "year") | null;
+            /** Price Minor */
+            price_minor: number | null;
+            /** Currency */
+            currency: string | null;
+            /**
+             * Terms Since
+             * @description Since when the subscriber keeps the terms of the plan.
+             */
+            terms_since: string | null;
+            /**
+             * Gives Plan
+             * @description The plan that the account has by it now. null: it gives none.
+             */
+            gives_plan: string | null;
+            /**
+             * Entitled
+             * @description Active, trialing, or past due within the grace period.
+             */
+            entitled: boolean;
+            /** Past Due Since */
+            past_due_since: string | null;
+            /** Grace Ends At */
+            grace_ends_at: string | null;
+            /**
+             * Attempts
+             * @description To pay the invoice that is due.
+             */
+            attempts: number | null;
+            next_payment: components["schemas"]["NextPaymentReply"] | null;
+            /** Period Start */
+            period_start: string | null;
+            /** Period End */
+            period_end: string | null;
+            /**
+             * Cancel At
+             * @description When it will end.
+             */
+            cancel_at: string | null;
+            /** Started At */
+            started_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Updated At */
+            updated_at: string;
+            subscriber: components["schemas"]["Person"];
+        };
+        /** SubscriptionsReply */
+        SubscriptionsReply: {
+            /** Subscriptions */
+            subscriptions: components["schemas"]["SubscriptionRow"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** SystemReply */
         SystemReply: {
             /** Version */
@@ -8578,6 +14045,34 @@ export interface components {
              * @default []
              */
             hours: components["schemas"]["Hours"][];
+        };
+        /**
+         * TermsReply
+         * @description The plan of a price, as it was when the subscription first had the price. The subscriber keeps it.
+         */
+        TermsReply: {
+            /** Price Id */
+            price_id: string;
+            /**
+             * Interval
+             * @enum {string}
+             */
+            interval: "month" | "year";
+            plan: components["schemas"]["Plan"];
+            /** Created At */
+            created_at: string;
+        };
+        /** TicketReply */
+        TicketReply: {
+            /**
+             * Ticket
+             * @description For the query of one `GET /v1/accounts/me/events`, from the same `Origin`.
+             */
+            ticket: string;
+            /** Expires At */
+            expires_at: string;
+            /** Expires In S */
+            expires_in_s: number;
         };
         /** TimelineEntry */
         TimelineEntry: {
@@ -8719,6 +14214,8 @@ export interface components {
             idempotency_key?: string | null;
             /** Request Id */
             request_id?: string | null;
+            /** Run Id */
+            run_id?: string | null;
         };
         /** ToolChargeReply */
         ToolChargeReply: {
@@ -9560,11 +15057,30 @@ export interface components {
              * Section
              * @enum {string}
              */
-            section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
+            section: "packs" | "products" | "defaults" | "plans" | "one_time_grants" | "refills" | "display_rates" | "burn_rate" | "provider_live" | "provider_test";
             /** Versions */
             versions: components["schemas"]["VersionReply"][];
             /** Next Cursor */
             next_cursor: number | null;
+        };
+        /**
+         * Wait
+         * @description Send the same request again at `until`: then it succeeds, unless something else spends first.
+         */
+        Wait: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "wait";
+            /** Until */
+            until: string;
+            /**
+             * Reason
+             * @description Free uses renew at `until`, or the window of a limit ends.
+             * @enum {string}
+             */
+            reason: "daily_free_uses" | "limit";
         };
         /**
          * WalletReply
@@ -9683,6 +15199,69 @@ export interface components {
              */
             csrf_token: string;
         };
+        /** ZeroProBody */
+        ZeroProBody: {
+            /** @default {} */
+            billingDetails: components["schemas"]["BillingDetails"];
+            /**
+             * Paymentmethodid
+             * @description As Stripe.js made it.
+             * @example pm_1PqRsT
+             */
+            paymentMethodId: string;
+        };
+        /** ZeroProReply */
+        ZeroProReply: {
+            /** Subscriptionid */
+            subscriptionId: string;
+            /**
+             * Clientsecret
+             * @description For Stripe.js, which pays the first invoice. null: nothing to pay.
+             */
+            clientSecret: string | null;
+            /**
+             * Status
+             * @description In Stripe's words. `incomplete` until the first invoice is paid.
+             */
+            status: string;
+        };
+        /** ZeroStatusReply */
+        ZeroStatusReply: {
+            subscription: components["schemas"]["ZeroSubscription"] | null;
+        };
+        /** ZeroSubscription */
+        ZeroSubscription: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "active" | "cancelled" | "past_due";
+            /**
+             * Type
+             * @default ZERO
+             * @constant
+             */
+            type: "ZERO";
+            /** Stripesubscriptionid */
+            stripeSubscriptionId: string;
+            /** Currentperiodend */
+            currentPeriodEnd: string | null;
+        };
+        /** SettingsReply */
+        app__admin__configuration__section_routes__SettingsReply: {
+            /**
+             * Section
+             * @enum {string}
+             */
+            section: "packs" | "products" | "defaults" | "plans" | "one_time_grants" | "refills" | "display_rates" | "burn_rate" | "provider_live" | "provider_test";
+            /**
+             * Document
+             * @description In the form of a version's document; null: the settings have no keys.
+             */
+            document: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** ComputeBody */
         app__admin__prices__schemas__ComputeBody: {
             /**
@@ -9730,6 +15309,72 @@ export interface components {
             /** Replayed */
             replayed: boolean;
         };
+        /** CheckBody */
+        app__billing__schemas__CheckBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
+            context?: components["schemas"]["CheckContext"] | null;
+        };
+        /** CheckReply */
+        app__billing__schemas__CheckReply: {
+            /** Has Credit */
+            has_credit: boolean;
+            /**
+             * Credits Remaining
+             * @description Paid credits, and grants that have not expired.
+             */
+            credits_remaining: number;
+            /** Free Uses Remaining */
+            free_uses_remaining: number;
+            /** Daily Free Uses Remaining */
+            daily_free_uses_remaining: number;
+            /** Daily Free Uses Limit */
+            daily_free_uses_limit: number;
+            /** Total Uses */
+            total_uses: number;
+            /** Plan Name */
+            plan_name: string;
+            /** Reason */
+            reason: string | null;
+            /** Purchase Required */
+            purchase_required: boolean;
+            /**
+             * Purchase Price Minor
+             * @description Minor units of the currency (500 = $5.00).
+             */
+            purchase_price_minor: number | null;
+            /** Purchase Uses */
+            purchase_uses: number | null;
+        };
         /**
          * ItemReply
          * @description An item. Minor units are rounded up; the text is exact.
@@ -9768,6 +15413,14 @@ export interface components {
             stated: boolean;
             /** Created At */
             created_at: string;
+        };
+        /**
+         * LimitsReply
+         * @description Shorter windows first: in this order they refuse.
+         */
+        app__limits__schemas__LimitsReply: {
+            /** Limits */
+            limits: components["schemas"]["LimitReply"][];
         };
         /**
          * ComputeBody
@@ -9885,6 +15538,87 @@ export interface components {
             balance_cents?: number | null;
             /** Balance */
             balance?: string | null;
+        };
+        /**
+         * CheckBody
+         * @description Work before it starts. With a user's token, the user is the token's.
+         */
+        app__neighbours__second_layer__schemas__CheckBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /** Estimated Cost Usd */
+            estimated_cost_usd: number | string;
+            /**
+             * Tool
+             * @description For limits of a tool.
+             */
+            tool?: string | null;
+        };
+        /**
+         * CheckReply
+         * @description The money and the limits suffice. Nothing is held.
+         */
+        app__neighbours__second_layer__schemas__CheckReply: {
+            /**
+             * Success
+             * @default true
+             */
+            success: boolean;
+            /**
+             * Allowed
+             * @default true
+             */
+            allowed: boolean;
+            /** Balance Usd */
+            balance_usd: number;
+            /** Required Usd */
+            required_usd: number;
+        };
+        /** LimitsReply */
+        app__neighbours__second_layer__schemas__LimitsReply: {
+            /** Daily Usd */
+            daily_usd: number;
+            /** Monthly Usd */
+            monthly_usd: number;
+        };
+        /** SettingsReply */
+        app__neighbours__second_layer__schemas__SettingsReply: {
+            /**
+             * Success
+             * @default true
+             */
+            success: boolean;
+            /** Message */
+            message: string;
         };
         /** GrantBody */
         app__wallet__schemas__GrantBody: {
@@ -10046,6 +15780,8 @@ export interface operations {
             /** @description Successful Response */
             201: {
                 headers: {
+                    /** @description The charge that this one probably repeats. Only for API keys that flag or refuse such charges. */
+                    "Probable-Double-Charge"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10076,7 +15812,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["InsufficientCreditsReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"] | components["schemas"]["NotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -10093,6 +15829,8 @@ export interface operations {
                 headers: {
                     /** @description Sent on replays only: this request changed nothing. */
                     "Idempotency-Replayed"?: "true";
+                    /** @description The charge that this one probably repeats. Only for API keys that flag or refuse such charges. */
+                    "Probable-Double-Charge"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10146,7 +15884,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CheckBody"];
+                "application/json": components["schemas"]["app__billing__schemas__CheckBody"];
             };
         };
         responses: {
@@ -10156,7 +15894,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CheckReply"];
+                    "application/json": components["schemas"]["app__billing__schemas__CheckReply"];
                 };
             };
             /** @description Bad Request */
@@ -10233,7 +15971,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CheckBody"];
+                "application/json": components["schemas"]["app__billing__schemas__CheckBody"];
             };
         };
         responses: {
@@ -10243,7 +15981,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CheckReply"];
+                    "application/json": components["schemas"]["app__billing__schemas__CheckReply"];
                 };
             };
             /** @description Bad Request */
@@ -10699,6 +16437,605 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    watch_account: {
+        parameters: {
+            query?: {
+                /** @description The number of the last entry that the client has. Only later ones follow. For a first connection that cannot send the header. */
+                last_event_id?: string | null;
+            };
+            header?: {
+                /** @description The number of the last entry that the client has. Only later ones follow. */
+                "last-event-id"?: string | null;
+            };
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-Sent Events: `snapshot`, then `change`, `balance`, `approval` and `end`. See docs/live-balance.md. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        /** @enum {string} */
+                        event: "snapshot" | "change" | "balance" | "approval" | "end";
+                        /** @description The number of the last ledger entry that the client has then. */
+                        id?: string;
+                        data: string;
+                    };
+                };
+            };
+            /** @description The account is closed, and the client has its last event. Browsers then stop. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    watch_own_account: {
+        parameters: {
+            query?: {
+                /** @description The number of the last entry that the client has. Only later ones follow. For a first connection that cannot send the header. */
+                last_event_id?: string | null;
+            };
+            header?: {
+                /** @description The number of the last entry that the client has. Only later ones follow. */
+                "last-event-id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-Sent Events: `snapshot`, then `change`, `balance`, `approval` and `end`. See docs/live-balance.md. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        /** @enum {string} */
+                        event: "snapshot" | "change" | "balance" | "approval" | "end";
+                        /** @description The number of the last ledger entry that the client has then. */
+                        id?: string;
+                        data: string;
+                    };
+                };
+            };
+            /** @description The account is closed, and the client has its last event. Browsers then stop. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    create_ticket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TicketReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    create_charges: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChargeBatchBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChargeBatchReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_statement: {
+        parameters: {
+            query?: {
+                /** @description The number of a ledger entry of the account. Default: its last entry. */
+                entry_no?: number | null;
+            };
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatementReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_own_statement: {
+        parameters: {
+            query?: {
+                /** @description The number of a ledger entry of the account. Default: its last entry. */
+                entry_no?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatementReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_statement_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublicKeysReply"];
                 };
             };
         };
@@ -11339,7 +17676,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CodedErrorReply"];
+                    "application/json": components["schemas"]["CodedInsufficientMoneyReply"] | components["schemas"]["CodedNotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -11354,6 +17691,8 @@ export interface operations {
             /** @description Conflict */
             409: {
                 headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content: {
@@ -11591,6 +17930,8 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content: {
@@ -11711,7 +18052,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CodedErrorReply"];
+                    "application/json": components["schemas"]["CodedInsufficientMoneyReply"] | components["schemas"]["CodedNotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -11726,6 +18067,8 @@ export interface operations {
             /** @description Conflict */
             409: {
                 headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content: {
@@ -11833,6 +18176,8 @@ export interface operations {
             /** @description Successful Response */
             204: {
                 headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -11861,7 +18206,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CodedErrorReply"];
+                    "application/json": components["schemas"]["CodedInsufficientMoneyReply"];
                 };
             };
             /** @description Forbidden */
@@ -11974,6 +18319,8 @@ export interface operations {
             /** @description Successful Response */
             204: {
                 headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -12002,7 +18349,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CodedErrorReply"];
+                    "application/json": components["schemas"]["CodedInsufficientMoneyReply"];
                 };
             };
             /** @description Forbidden */
@@ -12189,7 +18536,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["EventDetailReply"];
+                    "application/json": components["schemas"]["EventExplanationReply"];
                 };
             };
             /** @description Bad Request */
@@ -12315,6 +18662,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedNotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -12745,7 +19101,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["InsufficientCreditsReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"] | components["schemas"]["InsufficientMoneyReply"] | components["schemas"]["NotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -13325,6 +19681,1622 @@ export interface operations {
             };
         };
     };
+    explain_charge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                charge_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChargeExplanation"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    explain_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldExplanation"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_limits: {
+        parameters: {
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__limits__schemas__LimitsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    remove_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                limit_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_own_limits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__limits__schemas__LimitsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    set_own_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    remove_own_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                limit_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    list_runs: {
+        parameters: {
+            query?: {
+                /** @description The last run of the page before. */
+                before?: string | null;
+                limit?: number;
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    create_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunReply"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotAllowedReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_run: {
+        parameters: {
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id. Encode a slash as `%2F` or send it as it is. */
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReceiptReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    change_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The run's id. Encode a slash as `%2F` or send it as it is. */
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunChangeBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_approvals: {
+        parameters: {
+            query?: {
+                /** @description `open`: those that wait for a person or may be used. */
+                show?: "open" | "all";
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_approval: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_own_approvals: {
+        parameters: {
+            query?: {
+                /** @description `open`: those that wait for a person or may be used. */
+                show?: "open" | "all";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    approve_own: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ApproveBody"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    deny_own: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
     get_tool_balance: {
         parameters: {
             query?: {
@@ -13644,7 +21616,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["InsufficientCreditsReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"] | components["schemas"]["NotAllowedReply"];
                 };
             };
             /** @description Forbidden */
@@ -14559,6 +22531,1054 @@ export interface operations {
             };
         };
     };
+    buy_money: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Used if the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BuyMoneyBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckoutReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    list_payments: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+                /** @description 100 at most; a larger number counts as 100. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_auto_refill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AutoRefillReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    set_auto_refill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AutoRefillBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AutoRefillReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    list_own_cards: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CardsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    save_own_card: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SaveCardBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SaveCardReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    make_own_card_primary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                card_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CardReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    remove_own_card: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                card_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemovedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    give_signup_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignupGrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    give_daily_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DailyGrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    give_referral_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReferralGrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReferralReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
     get_billing_balance: {
         parameters: {
             query?: never;
@@ -14606,6 +23626,198 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    set_billing_limits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__neighbours__second_layer__schemas__SettingsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    check_estimate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["app__neighbours__second_layer__schemas__CheckBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__neighbours__second_layer__schemas__CheckReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -14769,6 +23981,286 @@ export interface operations {
             };
             /** @description Successful Response */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    list_payment_methods: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentMethodsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    remove_payment_method: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                card_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentMethodChangedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    make_payment_method_primary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                card_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentMethodChangedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -15216,6 +24708,68 @@ export interface operations {
             };
         };
     };
+    stripe_webhook_of_z_billing: {
+        parameters: {
+            query?: never;
+            header?: {
+                "stripe-signature"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     stripe_webhook: {
         parameters: {
             query?: never;
@@ -15274,6 +24828,935 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_plans: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedPlansReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    subscribe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SubscribeBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    open_billing_portal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PortalBody"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PortalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_own_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    cancel_own_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    resume_own_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    change_own_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedSubscriptionReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    subscribe_with_card: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ZeroProBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ZeroProReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_zero_status: {
+        parameters: {
+            query?: {
+                type?: "ZERO";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ZeroStatusReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    cancel_zero_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CancelledReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
                 };
             };
         };
@@ -16819,6 +27302,413 @@ export interface operations {
             };
         };
     };
+    list_account_holds: {
+        parameters: {
+            query?: {
+                show?: "open" | "all";
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountHoldsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_account_limits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__limits__schemas__LimitsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_account_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetLimitBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SetLimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    remove_account_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                limit_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     export_user: {
         parameters: {
             query?: never;
@@ -17333,6 +28223,821 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EndedGrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_account_refills: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountRefillsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_account_auto_refill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccountAutoRefillBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AutoRefillReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    remove_account_card: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                card_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemovedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_account_runs: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountRunsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_account_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                run_uuid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReceiptReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    change_account_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                run_uuid: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccountRunBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountRun"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_paused_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PausedKeysReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    resume_paused_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                /** @description `-`: the user's own token. */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResumedReply"];
                 };
             };
             /** @description Bad Request */
@@ -18736,11 +30441,378 @@ export interface operations {
             };
         };
     };
+    list_subscriptions: {
+        parameters: {
+            query?: {
+                environment?: ("live" | "test") | null;
+                /** @description Stripe's word. */
+                status?: ("incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "unpaid" | "canceled" | "paused") | null;
+                /** @description `subscribed`: begun and not ended. `canceling`: those of them that will end. `ended`: the others. */
+                view?: ("subscribed" | "canceling" | "ended") | null;
+                /** @description The name of the plan of its present price. */
+                plan?: string | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_account_subscriptions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountSubscriptionsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_subscription_with_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionDetails"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_subscription_figures: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionFiguresReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     list_alerts: {
         parameters: {
             query?: {
                 status?: ("open" | "dismissed" | "acted") | null;
-                rule?: ("accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike") | null;
+                rule?: ("accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike" | "burn_rate") | null;
                 environment?: ("live" | "test") | null;
                 limit?: number;
                 cursor?: string | null;
@@ -19474,6 +31546,308 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_queued_approvals: {
+        parameters: {
+            query?: {
+                show?: "open" | "all";
+                account_id?: string | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueuedApprovalsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    approve_queued: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApproveQueuedBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    deny_queued: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -21578,6 +33952,543 @@ export interface operations {
             };
         };
     };
+    get_plans: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlansReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_plans: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlansBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlansReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_one_time_grants: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OneTimeGrantsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_one_time_grants: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OneTimeGrantsBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OneTimeGrantsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_refills: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefillsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_refills: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RefillsBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefillsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     get_display_rates: {
         parameters: {
             query?: never;
@@ -21681,6 +34592,185 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DisplayRatesReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_burn_rate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BurnRateReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_burn_rate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BurnRateBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BurnRateReply"];
                 };
             };
             /** @description Bad Request */
@@ -22035,7 +35125,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "plans" | "one_time_grants" | "refills" | "display_rates" | "burn_rate" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -22120,7 +35210,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "plans" | "one_time_grants" | "refills" | "display_rates" | "burn_rate" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -22132,7 +35222,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SettingsReply"];
+                    "application/json": components["schemas"]["app__admin__configuration__section_routes__SettingsReply"];
                 };
             };
             /** @description Bad Request */
@@ -22205,7 +35295,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "plans" | "one_time_grants" | "refills" | "display_rates" | "burn_rate" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -22244,6 +35334,383 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_failed_payments: {
+        parameters: {
+            query?: {
+                kind?: ("subscription" | "refill" | "authentication") | null;
+                environment?: ("live" | "test") | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailedPaymentsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_plans_with_subscribers: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlansOverviewReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_plan_with_versions: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                cursor?: number | null;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    withdraw_plan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanRow"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -23493,6 +36960,184 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UsageSumsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_refusals: {
+        parameters: {
+            query?: {
+                /** @description The header `X-Request-ID` of the answer. */
+                request_id?: string | null;
+                account_id?: string | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefusalsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_double_charges: {
+        parameters: {
+            query?: {
+                account_id?: string | null;
+                /** @description The API key of the later charge. */
+                key_id?: string | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoubleChargesReply"];
                 };
             };
             /** @description Bad Request */

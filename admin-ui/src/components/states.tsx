@@ -1,6 +1,7 @@
-import type { AdminUser, ApiKey, Environment, PurchaseRow, UserRow } from "../api/models";
+import type { AdminUser, ApiKey, Environment, PurchaseRow, Subscription, UserRow } from "../api/models";
 import { humanize } from "../logic/format";
 import { PURCHASE_STATES } from "../logic/purchases";
+import { SUBSCRIPTION_STATUSES } from "../logic/subscriptions";
 import { Tag, type Tone } from "./Tag";
 
 const ACCOUNT: Record<UserRow["status"], Tone> = { active: "good", suspended: "bad", closed: "quiet" };
@@ -12,6 +13,14 @@ const PURCHASE: Partial<Record<PurchaseRow["state"], Tone>> = {
   processing: "info",
   requires_action: "warn",
   failed: "bad",
+};
+
+const SUBSCRIPTION: Partial<Record<Subscription["status"], Tone>> = {
+  active: "good",
+  trialing: "info",
+  past_due: "warn",
+  unpaid: "bad",
+  incomplete: "warn",
 };
 
 export function AccountTag({ status }: { status: UserRow["status"] }) {
@@ -28,6 +37,10 @@ export function RoleTag({ role }: { role: AdminUser["role"] }) {
 
 export function PurchaseTag({ state }: { state: PurchaseRow["state"] }) {
   return <Tag tone={PURCHASE[state] ?? "quiet"}>{PURCHASE_STATES[state]}</Tag>;
+}
+
+export function SubscriptionTag({ status }: { status: Subscription["status"] }) {
+  return <Tag tone={SUBSCRIPTION[status] ?? "quiet"}>{SUBSCRIPTION_STATUSES[status]}</Tag>;
 }
 
 export function EnvironmentTag({ environment }: { environment: Environment }) {

@@ -1,10 +1,12 @@
 /** Configuration forms: the typed rows, and the documents that they parse to. */
-import type { DefaultsDocument, DisplayRate, PackDocument, ProductDocument } from "../api/models";
+import type { DefaultsDocument, DisplayRate, OneTimeGrantsDocument, PackDocument, PlanDocument, ProductDocument } from "../api/models";
 import { currencyInfo, isSupported } from "./currencies";
 import type { Facts } from "./diff";
 import { rateSentence } from "./displayRates";
 import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
+import { oneTimeFacts } from "./oneTimeGrants";
+import { planSentence } from "./plans";
 
 export type Errors = Record<string, string>;
 
@@ -223,7 +225,7 @@ export function productSentence(product: Omit<ProductDocument, "name">): string 
 
 /** Return a section's document as names and readable values, for comparison. */
 export function factsOf(document: object | null): Facts {
-  const { packs, products, rates, ...rest }: Facts = { ...document };
+  const { packs, products, plans, rates, ...rest }: Facts = { ...document };
   if (isListOf<PackDocument>(packs)) {
     const facts = packs.map((pack): [string, string] => [`pack ${pack.name}`, packSentence(pack)]);
     return { default_pack: packs[0]?.name, order: packs.map(({ name }) => name), ...Object.fromEntries(facts) };
@@ -234,7 +236,10 @@ export function factsOf(document: object | null): Facts {
   if (isListOf<DisplayRate>(rates)) {
     return Object.fromEntries(rates.map((rate) => [`rate ${rate.base}/${rate.quote}`, rateSentence(rate)]));
   }
-  return rest;
+  if (isListOf<PlanDocument>(plans)) {
+    return Object.fromEntries(plans.map((plan) => [`plan ${plan.name}`, planSentence(plan)]));
+  }
+  return "referral_inviter" in rest ? oneTimeFacts(rest as unknown as OneTimeGrantsDocument) : rest;
 }
 
 /** The items are not checked: the server wrote them by the schema of type T. */

@@ -24,6 +24,7 @@ const NAMES: Record<string, string> = {
   usage_policy: "Usage without enough money",
   debt_limit_nanos: "Debt limit",
   max_cost_nanos: "Largest stated cost",
+  double_charges: "Probable double charges",
   rotated_to: "Replaced by key",
   seen_in_force: "Version in force",
   seen_none_in_force: "Version in force",

@@ -5,6 +5,7 @@ import { setCurrencies } from "./currencies";
 import { EXAMPLES } from "./currencies.examples";
 import {
   amountFilter,
+  boughtBy,
   currencyOf,
   isOld,
   isUncredited,
@@ -12,6 +13,9 @@ import {
   reconciliationSummary,
   reviewAdvice,
   stripeUrl,
+  takenByDisputes,
+  takenByRefunds,
+  titleOf,
   unexplainedRefunds,
   reconciliationStatus,
 } from "./purchases";
@@ -41,6 +45,23 @@ const BOOKED: PurchaseRow = {
   card_last4: "4242",
   created_at: "2026-11-21T10:00:00Z",
   updated_at: "2026-11-21T10:00:00Z",
+  unit: "credit",
+  money: null,
+  money_refunded: null,
+  money_disputed: null,
+  discount_percent: "0",
+  session_id: null,
+  receipt_url: null,
+};
+const MONEY: PurchaseRow = {
+  ...BOOKED,
+  pack: "Money",
+  credits: 0,
+  unit: "USD",
+  money: "25.000000",
+  money_refunded: "5.000000",
+  money_disputed: "0.000000",
+  discount_percent: "10",
 };
 const MISMATCH: PurchaseRow = {
   ...BOOKED,
@@ -49,6 +70,12 @@ const MISMATCH: PurchaseRow = {
   received_currency: "EUR",
   review_reason: "amount_mismatch",
 };
+
+it("names what was bought in its unit", () => {
+  expect([titleOf(BOOKED), boughtBy(BOOKED), takenByRefunds(BOOKED)]).toEqual(["Standard pack", "20", "0 credits"]);
+  expect([titleOf(MONEY), boughtBy(MONEY)]).toEqual(["25.00 USD", "25.00 USD"]);
+  expect([takenByRefunds(MONEY), takenByDisputes(MONEY)]).toEqual(["5.00 USD", "0.00 USD"]);
+});
 
 it("reports a booking only when credits were booked", () => {
   expect(outcomeOf({ booked: true, purchase: BOOKED })).toContain("now booked");

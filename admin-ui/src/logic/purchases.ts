@@ -1,5 +1,6 @@
 import type { Booked, Purchase, PurchaseRow, Reconciled, Reconciliation } from "../api/models";
-import { formatCount, humanize, parseMoney } from "./format";
+import { formatAmount } from "./decimals";
+import { formatCount, formatCredits, formatNumber, humanize, parseMoney } from "./format";
 import { workerState } from "./system";
 
 /** Labels of purchase states: Stripe's payment status, and whether money was refunded. */
@@ -21,6 +22,31 @@ export const PURCHASE_STATES: Record<PurchaseRow["state"], string> = {
 /** The currency of the received money and of refunds. It can differ from the currency of the price. */
 export function currencyOf({ received_currency, currency }: PurchaseRow): string {
   return received_currency ?? currency;
+}
+
+/** Return what was bought: "Standard pack", or "25.00 USD". */
+export function titleOf({ pack, money, unit }: Pick<PurchaseRow, "pack" | "money" | "unit">): string {
+  return money === null ? `${humanize(pack)} pack` : formatAmount(money, unit);
+}
+
+/** Return the amount that the account receives: credits as a number, money with its currency. */
+export function boughtBy({ credits, money, unit }: Pick<PurchaseRow, "credits" | "money" | "unit">): string {
+  return money === null ? formatNumber(credits) : formatAmount(money, unit);
+}
+
+type TakenBack = Pick<
+  PurchaseRow,
+  "unit" | "credits_refunded" | "credits_disputed" | "money_refunded" | "money_disputed"
+>;
+
+/** Return what refunds have taken back: "5 credits", or "5.00 USD". */
+export function takenByRefunds({ unit, credits_refunded, money_refunded }: TakenBack): string {
+  return money_refunded === null ? formatCredits(credits_refunded) : formatAmount(money_refunded, unit);
+}
+
+/** Return what disputes have taken back: "5 credits", or "5.00 USD". */
+export function takenByDisputes({ unit, credits_disputed, money_disputed }: TakenBack): string {
+  return money_disputed === null ? formatCredits(credits_disputed) : formatAmount(money_disputed, unit);
 }
 
 /** Return the payment's URL in Stripe's dashboard, in live or test mode; null: there is no payment yet. */

@@ -68,11 +68,13 @@ export function GlobalSearch() {
         leftSection: <IconSearch size={18} aria-hidden />,
         placeholder: "E-mail, name, external id, account id, payment id, key…",
         "aria-label": "Search users, purchases, keys and pages",
-        onKeyDown: ({ key }) => {
-          if (key !== "Enter" || !pending) return;
+        onKeyDown: ({ key, currentTarget }) => {
+          // The field's own text: a fast Enter arrives before the text before it is rendered.
+          const text = trimmed(currentTarget.value);
+          if (key !== "Enter" || text.length < LEAST || (text === search && !isFetching)) return;
           // The hits belong to the previous query: do not open them.
           selected()?.removeAttribute("data-selected");
-          awaited.current = typed;
+          awaited.current = text;
         },
       }}
     />
@@ -96,6 +98,13 @@ const PAGES = [
   { label: "Paid but not credited", path: "/purchases?view=paid_not_credited" },
   { label: "Alerts", path: "/alerts" },
   { label: "Open alerts: unusual activity", path: "/alerts?status=open" },
+  { label: "Approvals: requests above a limit", path: "/approvals" },
+  { label: "Subscriptions of all users", path: "/subscriptions" },
+  { label: "Subscriptions: failed payments", path: "/subscriptions?tab=failed" },
+  { label: "Subscriptions: plans and their subscribers", path: "/subscriptions?tab=plans" },
+  { label: "Subscriptions: recurring revenue, churn, conversion", path: "/subscriptions?tab=figures" },
+  { label: "Refused requests: by request id", path: "/refusals" },
+  { label: "Double charges: probable repeats", path: "/double-charges" },
   { label: "API keys", path: "/api-keys" },
   { label: "Analytics", path: "/analytics" },
   { label: "Usage events and costs", path: "/usage" },

@@ -6,6 +6,7 @@ export const RULES: Record<Alert["rule"], string> = {
   purchases_per_card: "Many purchases with one card",
   refunds_per_account: "Many refunds for one account",
   spend_spike: "Spending far above the usual rate",
+  burn_rate: "Spending above the burn rate",
 };
 
 export const STATUSES: Record<Alert["status"], string> = { open: "Open", acted: "Acted on", dismissed: "Dismissed" };
@@ -21,12 +22,14 @@ export const STOPPED: Record<NonNullable<Alert["stopped"]>, string> = { hold: "O
 
 /** Describe an alert's finding. */
 export function observedOf(alert: Alert): string {
+  if (alert.rule === "burn_rate") return `${formatNumber(alert.observed)} in a minute, allowed ${formatNumber(alert.threshold)}`;
   if (alert.rule !== "spend_spike") return countOf(alert.rule, alert.observed, alert.window_h);
   return `${formatCredits(alert.observed)} in a day, usually ${formatNumber(alert.usual ?? 0)}`;
 }
 
 /** Describe a rule's threshold. */
-export function limitOf(rule: Pick<AlertRule, "rule" | "threshold" | "window_h" | "minimum">): string {
+export function limitOf(rule: Pick<AlertRule, "threshold" | "window_h" | "minimum"> & Pick<Alert, "rule">): string {
+  if (rule.rule === "burn_rate") return `${formatNumber(rule.threshold)} in a minute`;
   if (rule.rule !== "spend_spike") return countOf(rule.rule, rule.threshold, rule.window_h);
   return `${formatNumber(rule.threshold)} times the usual daily spending, from ${formatCredits(rule.minimum)}`;
 }

@@ -6,7 +6,13 @@ export const ACTIONS: Record<string, string> = {
   "account.adjust": "Adjusted credits",
   "account.grant_free": "Granted free credits",
   "account.give_grant": "Gave a grant",
+  "approval.approve": "Approved a request above a limit",
+  "approval.deny": "Denied a request above a limit",
   "account.end_grant": "Ended a grant",
+  "account.set_limit": "Set a limit",
+  "account.remove_limit": "Removed a limit",
+  "account.set_refills": "Set automatic refills",
+  "account.remove_card": "Removed a saved card",
   "account.suspend": "Suspended an account",
   "account.reopen": "Reopened an account",
   "account.close": "Closed an account",
@@ -31,6 +37,7 @@ export const ACTIONS: Record<string, string> = {
   "alert.open_again": "Reopened an alert after new findings",
   "alert_rule.change": "Changed a rule",
   "config.change": "Changed the configuration",
+  "plan.withdraw": "Withdrew a plan",
   "price_book.propose": "Proposed a price book",
   "price_book.confirm": "Confirmed disputed prices",
   "price_book.activate": "Put a price book in force",
@@ -52,6 +59,7 @@ export const TARGETS: Record<string, string> = {
   alert: "Alert",
   alert_rule: "Rule",
   config: "Configuration",
+  plan: "Plan",
   price_book: "Price book",
   admin: "Admin",
   session: "Session",
@@ -68,6 +76,7 @@ export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "alert_rule") return "/alerts";
   if (targetType === "api_key") return "/api-keys";
   if (targetType === "config") return pathWith("/configuration", { section: targetId.replace(/^provider_.*/, "providers") });
+  if (targetType === "plan") return `/subscriptions/plans/${targetId}`;
   if (targetType === "price_book") return `/price-books/${targetId}`;
   if (targetType === "admin") return "/admins";
   if (targetType === "job") return "/system";

@@ -6,7 +6,8 @@ interface Props {
   title: string;
   mark?: ReactNode;
   readOnly: boolean;
-  onRemove: () => void;
+  /** undefined: it cannot be removed. */
+  onRemove: (() => void) | undefined;
   /** Absent: the order has no meaning. undefined for a direction: the row is at that end. */
   move?: { up: (() => void) | undefined; down: (() => void) | undefined };
   children: ReactNode;
@@ -31,7 +32,7 @@ export function RowFrame({ title, mark, readOnly, onRemove, move, children }: Pr
                 <IconButton label={`Move ${title} down`} onClick={move.down} icon={<IconArrowDown size={16} aria-hidden />} />
               </>
             )}
-            <IconButton label={`Remove ${title}`} onClick={onRemove} icon={<IconTrash size={16} aria-hidden />} />
+            {onRemove && <IconButton label={`Remove ${title}`} onClick={onRemove} icon={<IconTrash size={16} aria-hidden />} />}
           </Group>
         )}
       </Group>

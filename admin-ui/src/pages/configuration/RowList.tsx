@@ -25,6 +25,8 @@ interface Props<Row extends { id: number }> extends FormProps<Row[]> {
   /** Return a row's title; empty: the row is new. */
   titleOf: (row: Row) => string;
   markOf?: (rows: Row[], index: number) => ReactNode;
+  /** Whether a row cannot be removed. Absent: all can. */
+  fixedIn?: (row: Row) => boolean;
   /** Return the values of a new row. */
   fresh: (rows: Row[]) => Omit<Row, "id">;
   fields: (props: RowProps<Row>) => ReactNode;
@@ -32,7 +34,7 @@ interface Props<Row extends { id: number }> extends FormProps<Row[]> {
 
 /** A section whose document is a list: its rows, each in a frame, and the button that adds one. */
 export function RowList<Row extends { id: number }>(props: Props<Row>) {
-  const { draft: rows, set, errorOf, readOnly, noun, label, about, none, ordered = false, titleOf, markOf, fields: Fields } = props;
+  const { draft: rows, set, errorOf, readOnly, noun, label, about, none, ordered = false, titleOf, markOf, fixedIn, fields: Fields } = props;
   const add = () => {
     const id = Math.max(-1, ...rows.map((row) => row.id)) + 1;
     set([...rows, { id, ...props.fresh(rows) } as Row]);
@@ -52,7 +54,7 @@ export function RowList<Row extends { id: number }>(props: Props<Row>) {
             title={titleOf(row) || `New ${noun}`}
             mark={markOf?.(rows, index)}
             readOnly={readOnly}
-            onRemove={() => set(rows.filter(({ id }) => id !== row.id))}
+            onRemove={fixedIn?.(row) === true ? undefined : () => set(rows.filter(({ id }) => id !== row.id))}
             {...(ordered && {
               move: {
                 up: index === 0 ? undefined : () => set(moved(rows, index, -1)),

@@ -4,7 +4,11 @@ export const TABS = {
   packs: "Price packs",
   products: "Products",
   defaults: "Defaults",
+  plans: "Plans",
+  grants: "One-time grants",
+  refills: "Refills",
   rates: "Display rates",
+  burnRate: "Burn rate",
   providers: "Payment providers",
 } as const;
 
@@ -12,7 +16,11 @@ export const SECTIONS: Record<ConfigSection, string> = {
   packs: "Price packs",
   products: "Products",
   defaults: "Defaults",
+  plans: "Plans",
+  one_time_grants: "One-time grants",
+  refills: "Refills",
   display_rates: "Display rates",
+  burn_rate: "Burn rate",
   provider_live: "Stripe, live",
   provider_test: "Stripe, test",
 };

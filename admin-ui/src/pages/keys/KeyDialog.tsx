@@ -1,4 +1,4 @@
-import { Checkbox, SegmentedControl, Stack, TagsInput, Text, TextInput } from "@mantine/core";
+import { Checkbox, SegmentedControl, Select, Stack, TagsInput, Text, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
 
 import { api, bodyOf } from "../../api/client";
@@ -10,7 +10,7 @@ import { fromLocalInput, toLocalInput } from "../../logic/dates";
 import { keysOf } from "../../logic/filters";
 import { readWhole, type Bounds } from "../../logic/numbers";
 import { ENVIRONMENTS } from "../users/labels";
-import { PERMISSIONS } from "./labels";
+import { DOUBLE_CHARGES, PERMISSIONS, type DoubleCharges } from "./labels";
 import { hasUsage, UsageFields, usageBlockedBy, usageBodyFrom, usageValuesOf, type UsageValues } from "./UsageFields";
 
 interface Values extends UsageValues {
@@ -21,6 +21,7 @@ interface Values extends UsageValues {
   networks: string[];
   subject: string;
   rate: string;
+  doubles: DoubleCharges;
 }
 
 const RATE: Bounds = { least: 1, most: 2 ** 31 - 1, optional: true };
@@ -113,6 +114,16 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
       {hasUsage(form.values.permissions) && (
         <UsageFields form={form} fresh={fresh} permissions={form.values.permissions} problemOf={problemOf} />
       )}
+      {form.values.permissions.includes("billing:write") && (
+        <Select
+          label="Probable double charges"
+          description="Charges with the request id, description and amount of an earlier one, under another idempotency key"
+          data={keysOf(DOUBLE_CHARGES).map((value) => ({ value, label: DOUBLE_CHARGES[value] }))}
+          allowDeselect={false}
+          {...form.getInputProps("doubles")}
+          error={problemOf("double_charges")}
+        />
+      )}
       <TextInput
         label="Expires"
         description="In your time zone. Leave empty for a key that never expires"
@@ -160,6 +171,7 @@ function valuesOf(key: ApiKey | null): Values {
     networks: key?.ip_allow_list ?? [],
     subject: key?.client_subject ?? "",
     rate: String(key?.rate_limit_per_minute ?? ""),
+    doubles: key?.double_charges ?? "ignore",
     ...usageValuesOf(key),
   };
 }
@@ -186,6 +198,7 @@ function bodyFrom(values: Values): Omit<ApiKeyBody, "environment" | "event_sourc
     ip_allow_list: values.networks,
     client_subject: values.subject.trim() || null,
     rate_limit_per_minute: readWhole(values.rate, RATE).value,
+    double_charges: values.doubles,
     ...usageBodyFrom(values, values.permissions),
   };
 }

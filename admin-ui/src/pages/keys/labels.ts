@@ -1,6 +1,7 @@
 import type { ApiKey, Permission } from "../../api/models";
 
 export type UsagePolicy = ApiKey["usage_policy"];
+export type DoubleCharges = ApiKey["double_charges"];
 
 export const PERMISSIONS: Record<Permission, string> = {
   "billing:read": "Read balances",
@@ -17,6 +18,12 @@ export const PERMISSIONS: Record<Permission, string> = {
 export const POLICIES: Record<UsagePolicy, string> = {
   refuse: "Refuse it",
   debt: "Record the rest as debt",
+};
+
+export const DOUBLE_CHARGES: Record<DoubleCharges, string> = {
+  ignore: "Charge them as any other",
+  flag: "Charge and flag them",
+  refuse: "Refuse them",
 };
 
 export const SHOWN: Record<"active" | "ended", string> = { active: "Active", ended: "Inactive" };

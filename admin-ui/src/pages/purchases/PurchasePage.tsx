@@ -19,9 +19,18 @@ import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
-import { formatMoney, formatNumber, humanize } from "../../logic/format";
+import { formatMoney } from "../../logic/format";
 import { cardOf } from "../../logic/names";
-import { currencyOf, isUncredited, reviewAdvice, stripeUrl } from "../../logic/purchases";
+import {
+  boughtBy,
+  currencyOf,
+  isUncredited,
+  reviewAdvice,
+  stripeUrl,
+  takenByDisputes,
+  takenByRefunds,
+  titleOf,
+} from "../../logic/purchases";
 import { Disputes, Events } from "./History";
 import { priceOf, refundable } from "./labels";
 import { ReconcileDialog } from "./ReconcileDialogs";
@@ -40,7 +49,7 @@ export function PurchasePage() {
   if (purchase === undefined) return <Loading />;
   return (
     <Page
-      title={`${humanize(purchase.pack)} pack, ${priceOf(purchase)}`}
+      title={`${titleOf(purchase)}, ${priceOf(purchase)}`}
       marks={
         <>
           <PurchaseTag state={purchase.state} />
@@ -103,8 +112,9 @@ function Money({ purchase }: { purchase: Purchase }) {
           ["Received", purchase.received_minor === null ? "Not yet" : money(purchase.received_minor)],
           ["Refunded", money(purchase.refunded_minor)],
           ["Refundable", money(refundable(purchase))],
-          ["Credits", `${formatNumber(purchase.credits)}, ${purchase.credited ? "booked" : "not booked"}`],
-          ["Credits taken back", `${formatNumber(purchase.credits_refunded)} by refunds, ${formatNumber(purchase.credits_disputed)} by disputes`],
+          [purchase.money === null ? "Credits" : "Money", `${boughtBy(purchase)}, ${purchase.credited ? "booked" : "not booked"}`],
+          ["Plan discount", purchase.money === null ? undefined : `${purchase.discount_percent} %`],
+          ["Taken back", `${takenByRefunds(purchase)} by refunds, ${takenByDisputes(purchase)} by disputes`],
         ]}
       />
     </Section>
@@ -124,6 +134,7 @@ function Ids({ purchase }: { purchase: Purchase }) {
           ["Stripe payment", <StripeLink key="stripe" purchase={purchase} />],
           ["Account id", <Copyable key="account" value={purchase.account_id} what="the account id" />],
           ["Purchase id", <Copyable key="id" value={purchase.purchase_id} what="the purchase id" />],
+          ["Session id", purchase.session_id === null ? undefined : <Copyable value={purchase.session_id} what="the session id" />],
           ["Payment id", purchase.payment_id === null ? undefined : <Copyable value={purchase.payment_id} what="the payment id" />],
           ["Created", <Timestamp key="created" at={purchase.created_at} />],
           ["Last updated", <Timestamp key="updated" at={purchase.updated_at} />],

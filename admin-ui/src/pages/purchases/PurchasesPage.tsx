@@ -21,9 +21,9 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { startOfDay } from "../../logic/dates";
 import { isUuid, keysOf, oneOf } from "../../logic/filters";
-import { formatMoney, formatNumber, humanize } from "../../logic/format";
+import { formatMoney, humanize } from "../../logic/format";
 import { cardOf } from "../../logic/names";
-import { amountFilter, currencyOf, isUncredited, PURCHASE_STATES } from "../../logic/purchases";
+import { amountFilter, boughtBy, currencyOf, isUncredited, PURCHASE_STATES } from "../../logic/purchases";
 import { ENVIRONMENTS } from "../users/labels";
 import { priceOf, VIEWS, type View } from "./labels";
 import { LastReconciliation } from "./LastReconciliation";
@@ -118,7 +118,7 @@ const COLUMNS: Column<PurchaseRow>[] = [
   { name: "Status", cell: (purchase) => <Status purchase={purchase} /> },
   { name: "Amount", cell: priceOf, numeric: true },
   { name: "Refunded", cell: (p) => <Refunded purchase={p} />, numeric: true, from: "md" },
-  { name: "Credits", cell: (purchase) => formatNumber(purchase.credits), numeric: true, from: "sm" },
+  { name: "Bought", cell: boughtBy, numeric: true, from: "sm" },
   { name: "Environment", cell: (purchase) => <EnvironmentTag environment={purchase.environment} />, from: "md" },
   { name: "Payment", cell: (purchase) => <PaymentId purchase={purchase} />, from: "xl" },
   { name: "Created", cell: (purchase) => <Timestamp at={purchase.created_at} />, from: "sm" },

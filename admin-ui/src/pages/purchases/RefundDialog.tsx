@@ -6,9 +6,9 @@ import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
-import { formatCredits, formatMoney, parseMoney } from "../../logic/format";
+import { formatMoney, parseMoney } from "../../logic/format";
 import { UNUSUAL } from "../../logic/numbers";
-import { currencyOf } from "../../logic/purchases";
+import { currencyOf, takenByRefunds } from "../../logic/purchases";
 import { refundable } from "./labels";
 
 export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClose: () => void }) {
@@ -42,8 +42,8 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
           }),
         )
       }
-      done={({ refunded_minor, credits_refunded }) =>
-        `${formatMoney(refunded_minor, currency)} refunded in total, ${formatCredits(credits_refunded)} taken back so far`
+      done={(after) =>
+        `${formatMoney(after.refunded_minor, currency)} refunded in total, ${takenByRefunds(after)} taken back so far`
       }
     >
       {(problemOf) => (

@@ -1,10 +1,12 @@
 import { ActionIcon, Menu, Tooltip } from "@mantine/core";
 import { IconDots } from "@tabler/icons-react";
 import { useState } from "react";
+import { Link } from "react-router";
 
 import type { Role, User } from "../../api/models";
 import { useHasRole, useMe } from "../../api/session";
 import { RoleButton } from "../../components/RoleButton";
+import { pathWith } from "../../logic/filters";
 import { atLeast, neededRole } from "../../logic/roles";
 import { AdjustDialog } from "./AdjustDialog";
 import { EraseDialog } from "./EraseDialog";
@@ -39,6 +41,9 @@ export function UserActions({ user }: { user: User }) {
             title={mayExport ? undefined : neededRole("support")}
           >
             Export all data
+          </Menu.Item>
+          <Menu.Item component={Link} to={pathWith("/refusals", { account_id: user.account_id })}>
+            Refused requests
           </Menu.Item>
           {user.status !== "closed" && (
             <Item needs="admin" onClick={() => setOpen(user.billing_enabled ? "stop-billing" : "resume-billing")}>

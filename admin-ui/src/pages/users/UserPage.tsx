@@ -14,7 +14,12 @@ import { AccountTag, EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { nameOf } from "../../logic/names";
 import { Balances } from "./Balances";
+import { HoldsSection } from "./HoldsSection";
+import { LimitsSection } from "./LimitsSection";
 import { Profile } from "./Profile";
+import { RefillsSection } from "./RefillsSection";
+import { RunsSection } from "./RunsSection";
+import { SubscriptionsSection } from "./SubscriptionsSection";
 import { Timeline } from "./Timeline";
 import { UserActions } from "./UserActions";
 import { WalletSection } from "./WalletSection";
@@ -44,6 +49,11 @@ export function UserPage() {
       <Stopped user={user} />
       {user.erased_at === null && <Balances user={user} />}
       {user.erased_at === null && <WalletSection user={user} />}
+      {user.erased_at === null && <SubscriptionsSection user={user} />}
+      {user.erased_at === null && <RefillsSection user={user} />}
+      {user.erased_at === null && <LimitsSection user={user} />}
+      {user.erased_at === null && <HoldsSection user={user} />}
+      {user.erased_at === null && <RunsSection user={user} />}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
         <Profile user={user} />
       </SimpleGrid>

@@ -1,4 +1,4 @@
-import { Paper, SegmentedControl, SimpleGrid, Stack, Text } from "@mantine/core";
+import { Paper, SimpleGrid, Stack, Text } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
@@ -8,6 +8,7 @@ import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { LoadMore } from "../../components/LoadMore";
+import { OpenOrAll, type Shown } from "../../components/OpenOrAll";
 import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
@@ -106,7 +107,6 @@ function Amount({ name, value, hint, alarming = false }: AmountProps) {
   );
 }
 
-type Shown = "open" | "all";
 
 function Grants({ user, aside }: { user: User; aside: React.ReactNode }) {
   const [show, setShow] = useState<Shown>("open");
@@ -140,16 +140,7 @@ function Grants({ user, aside }: { user: User; aside: React.ReactNode }) {
       title="Grants"
       aside={
         <>
-          <SegmentedControl
-            size="xs"
-            aria-label="Grants to show"
-            data={[
-              { value: "open", label: "Open" },
-              { value: "all", label: "All" },
-            ]}
-            value={show}
-            onChange={(value) => setShow(value === "all" ? "all" : "open")}
-          />
+          <OpenOrAll what="Grants" value={show} onChange={setShow} />
           {aside}
         </>
       }
