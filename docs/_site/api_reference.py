@@ -11,6 +11,7 @@ AUTH = {
     "ApiKey": "API key (`X-API-Key`)",
     "AdminKey": "API key (`X-Admin-Key`)",
     "UserToken": "user token (`Authorization: Bearer`)",
+    "Ticket": "ticket (query `ticket`)",
     "AdminCookie": "back office session (cookie)",
     "AdminToken": "back office session (`Authorization: Bearer`)",
 }

@@ -10,11 +10,15 @@ import griffe
 
 MADE_FROM = {
     "client.BillingClient": "_operations.Operations",
-    "client.AsyncBillingClient": "_operations.Operations",
+    "async_client.AsyncBillingClient": "_operations.Operations",
     "holding.Holding": "holding.HeldWork",
     "holding.AsyncHolding": "holding.HeldWork",
 }
 """Classes with generated methods, and the class of their operations."""
+REPLIES_IN = (
+    *("models", "usage", "cost_records", "holds", "live", "remedies", "limits", "runs"),
+    *("subscriptions", "payments"),
+)
 MADE_BY = {"blocking": set(), "awaited": {"async"}}
 """Decorators, and the labels of the methods that they make."""
 
@@ -32,7 +36,7 @@ class ClientMethods(griffe.Extension):
                 if decorator in MADE_BY:
                     made = method(pkg[source][member.name], MADE_BY[decorator])
                     pkg[name].set_member(member.name, made)
-        for module in ("models", "usage", "cost_records", "holds"):
+        for module in REPLIES_IN:
             for reply in pkg[module].classes.values():
                 if any(base.name == "Reply" for base in reply.mro()):
                     reply.set_member("__init__", made_from(reply.attributes.values()))

@@ -25,6 +25,7 @@ from tests.metering.conftest import PROVIDER, Desk, running_desk
 from tests.sdk.reactions import Reaction
 from tests.sdk.usage_contract import UsageContract, usage_contract
 from tests.servers import LocalStripe, free_port, running_stripe, serving
+from tests.support.signing import SIGNING_KEY
 from tests.support.wallets import DOLLAR
 
 StoredHold = tuple[str, int, int, str | None]
@@ -56,6 +57,7 @@ def service(database: Urls, keys: Keys) -> Iterator[Service]:
             stripe_test={**local.keys, "webhook_secret": "whsec_of_the_test_environment"},
             stripe_api_base=local.url,
             port=port,
+            signing_keys=[SIGNING_KEY],
         )
         with serving(create_app(settings), port) as url:
             yield Service(url, keys, local)

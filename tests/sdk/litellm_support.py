@@ -18,6 +18,12 @@ prompts: list[str] = []
 """The prompts that models received, in this process."""
 
 
+go_on = threading.Event()
+"""Lets the model answer the prompt `wait`, and send the rest of its streams."""
+WORDS = [" one", " two", " three", " four", " five"]
+"""A streamed answer: one token each. The prompt `break` ends it before the last word."""
+
+
 class Model(BaseHTTPRequestHandler):
     """The model's server: an API of OpenAI's kind that gives every request the same answer, and `fail` a 500."""
 
@@ -26,6 +32,11 @@ class Model(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         prompts.append(body["messages"][0]["content"])
+        if body.get("stream"):
+            self._stream(broken=prompts[-1] == "break")
+            return
+        if prompts[-1] == "wait":
+            go_on.wait(10)
         answer = {
             "id": f"chatcmpl-{len(prompts)}",
             "object": "chat.completion",
@@ -41,13 +52,46 @@ class Model(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _stream(self, *, broken: bool) -> None:
+        """Send all words but the last one, and that once it may."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for word in WORDS[:-1]:
+                self._event({"delta": {"role": "assistant", "content": word}, "finish_reason": None})
+            go_on.wait(10)
+            if broken:
+                self.close_connection = True
+                return
+            self._event({"delta": {"content": WORDS[-1]}, "finish_reason": None})
+            self._event({"delta": {}, "finish_reason": "stop"}, usage={"prompt_tokens": 1000, "completion_tokens": 100})
+            self._chunk(b"data: [DONE]\n\n")
+            self._chunk(b"")
+
+    def _event(self, choice: dict[str, Any], usage: dict[str, int] | None = None) -> None:
+        event = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
+        choices = [{"index": 0, **choice}]
+        counts = {} if usage is None else {"usage": {**usage, "total_tokens": sum(usage.values())}}
+        self._chunk(f"data: {json.dumps({**event, 'choices': choices, **counts})}\n\n".encode())
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
     def log_message(self, *args: object) -> None:
         pass
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Readers may go away."""
+
+
 @contextlib.contextmanager
 def model() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    server = Server(("127.0.0.1", 0), Model)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1"
     server.shutdown()

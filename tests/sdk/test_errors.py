@@ -4,6 +4,7 @@ import copy
 import pickle
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,19 +15,25 @@ from ciris_billing import (
     AsyncBillingClient,
     BillingClient,
     BillingError,
+    CheaperModel,
     CreditStatus,
     HoldSettled,
     InsufficientCredits,
     InsufficientMoney,
     InvalidRequest,
+    LimitExceeded,
     NoCredit,
+    PaymentRequired,
     PurchaseFailed,
+    PurchaseOffer,
     PurchasePending,
     RateLimited,
+    SmallerAmount,
     UsageNotQueued,
     User,
+    Wait,
 )
-from ciris_billing.errors import error_for
+from ciris_billing._failures import error_for
 from ciris_billing.fastapi import BillingNotEnabled
 from tests.sdk.conftest import Service
 
@@ -37,7 +44,9 @@ ERRORS = [
     InvalidRequest("no", fields=[{"loc": ["body", "wa_id"]}], status=422),
     RateLimited("no", retry_after=3.5, status=429),
     InsufficientMoney("no", balance=Decimal("0.1"), required=Decimal(1), currency="USD", status=402),
+    LimitExceeded("no", limit={"amount": "5"}, required=Decimal(7), remedies=(), status=402),
     HoldSettled("no", hold_status="captured", captured=Decimal(300), status=409),
+    InsufficientCredits("no", remedies=[SmallerAmount(type="smaller_amount", amount_minor=100)]),
     UsageNotQueued("no", event_id="e"),
     PurchaseFailed("canceled"),
     PurchasePending("processing"),
@@ -67,6 +76,75 @@ def test_a_refusals_figures_are_fields_and_not_words() -> None:
         error = error_for(402, {**body, **absent}, retry_after=None, request_id=None)
         assert isinstance(error, InsufficientCredits)
         assert (error.balance, error.required, error.shortfall, error.max_affordable) == (None, None, None, None)
+
+
+BUY = {
+    "type": "purchase",
+    "pack": "standard",
+    "count": 1,
+    "credits": 20,
+    "price_minor": 500,
+    "currency": "USD",
+    "currency_digits": 2,
+    "method": "POST",
+    "path": "/v1/billing/purchases",
+}
+REMEDIES: list[Any] = [
+    {"type": "smaller_amount", "amount_minor": 300, "amount": None, "currency": None},
+    {"type": "of a newer service", "more": 1},
+    {"type": "cheaper_model", "provider": "p", "model": "m", "cost": "0.0004", "currency": "USD", "price_version": 3},
+    {"type": "wait", "until": "soon", "reason": "r"},
+    {"type": "wait", "until": "2026-12-01T00:00:00.000Z", "reason": "daily_free_uses"},
+    None,
+    "wait",
+    BUY,
+]
+
+
+@pytest.mark.parametrize("code", ["insufficient_credits", "insufficient_money", "of a newer service"])
+def test_remedies_are_typed_and_unknown_ones_are_left_out(code: str) -> None:
+    error = error_for(402, {"detail": "no", "code": code, "remedies": REMEDIES}, retry_after=None, request_id=None)
+    assert isinstance(error, PaymentRequired)
+    assert not error.retryable
+    assert error.remedies == (
+        SmallerAmount(type="smaller_amount", amount_minor=300),
+        CheaperModel.model_validate(REMEDIES[2]),
+        Wait(type="wait", until=datetime(2026, 12, 1, tzinfo=UTC), reason="daily_free_uses"),
+        PurchaseOffer(**BUY),
+    )
+    absences: list[dict[str, Any]] = [{}, {"remedies": None}, {"remedies": {}}, {"remedies": "wait"}]
+    for absent in absences:
+        error = error_for(402, {"detail": "no", "code": code, **absent}, retry_after=None, request_id=None)
+        assert isinstance(error, PaymentRequired)
+        assert error.remedies == ()
+
+
+LIMIT = {"id": "limit_1", "scope": "agent", "scope_value": "scout", "window": "day", "unit": "credits"}
+
+
+def test_a_limit_says_what_an_agent_can_do() -> None:
+    figures = {"amount": "50", "spent": "48", "resets_at": "2026-12-01T22:00:00Z"}
+    remedies: list[dict[str, Any]] = [
+        {"type": "smaller_amount", "amount_minor": 200},
+        {"type": "wait", "until": "2026-12-01T22:00:00Z", "reason": "limit"},
+        {"type": "request_approval", "approval_id": "approval_1", "until": "2026-12-01T22:00:00Z"},
+    ]
+    body = {"detail": "no", "code": "limit_exceeded", "limit": {**LIMIT, **figures}, "required": "5"}
+    error = error_for(402, {**body, "remedies": remedies}, retry_after=None, request_id="r")
+    assert isinstance(error, LimitExceeded)
+    assert (error.amount, error.spent, error.required) == (Decimal(50), Decimal(48), Decimal(5))
+    assert (error.max_affordable_minor, error.wait_until) == (200, datetime(2026, 12, 1, 22, tzinfo=UTC))
+    assert (error.resets_at, error.limit["scope_value"]) == (error.wait_until, "scout")
+    assert [remedy.type for remedy in error.remedies] == [remedy["type"] for remedy in remedies]
+    broken: list[dict[str, Any]] = [
+        {},
+        {"limit": [], "remedies": {}},
+        {"limit": {"amount": 5, "resets_at": "x"}, "remedies": [1]},
+    ]
+    for absent in broken:
+        bare = error_for(402, {"code": "limit_exceeded", **absent}, retry_after=None, request_id=None)
+        assert isinstance(bare, LimitExceeded)
+        assert (bare.amount, bare.resets_at, bare.wait_until, bare.max_affordable_minor) == (None,) * 4
 
 
 MONEY = {"balance": "0.000100", "required": "0.020000", "currency": "USD"}

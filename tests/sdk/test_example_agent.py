@@ -1,8 +1,6 @@
 """The example agent sells credits end to end: over HTTP, and in a real browser."""
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +8,9 @@ import httpx
 import pytest
 
 from example_agent import create_app
-from tests.admin.test_browser import CHROMIUM, NODE, UI
 from tests.sdk.conftest import Service
 from tests.servers import serving
-
-missing = [
-    what
-    for what, there in (
-        ("Chromium", Path(CHROMIUM).exists()),
-        ("Node", NODE is not None),
-        ("the browser driver (make ui)", (UI / "node_modules" / "playwright-core").exists()),
-    )
-    if not there
-]
+from tests.support.browser import require_browser, walk
 
 
 @pytest.fixture
@@ -98,17 +86,6 @@ async def test_without_a_service_it_sells_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_user_buys_in_a_browser(agent: str, tmp_path: Path) -> None:
-    if missing:
-        assert "REQUIRE_BROWSER" not in os.environ, f"missing: {', '.join(missing)}"
-        pytest.skip(f"needs {', '.join(missing)}; REQUIRE_BROWSER=1 makes this a failure")
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [str(NODE), "e2e/agent.mjs"],
-        cwd=UI,
-        env={**os.environ, "BASE_URL": agent, "CHROMIUM": CHROMIUM, "SHOTS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "done: bought and asked" in done.stdout
+    require_browser()
+    said = await asyncio.to_thread(walk, "agent", tmp_path, BASE_URL=agent)
+    assert "done: bought and asked" in said

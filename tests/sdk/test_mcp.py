@@ -1,63 +1,20 @@
 """Tools priced by the middleware: the official MCP server and client, charged at the real service."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 from mcp import Client
 from mcp.client.context import ClientRequestContext
 from mcp.server.mcpserver import Elicit, MCPServer, Resolve
-from mcp.types import ElicitRequestParams, ElicitResult, TextContent
+from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import BaseModel
 
 from ciris_billing import AsyncBillingClient, UsageEvent, UsageNotQueued, User
 from ciris_billing.mcp import CallIdOf, ToolBilling
 from tests.sdk.conftest import QUICK, Faulty
+from tests.sdk.mcp_tools import Tools, call
 from tests.sdk.reactions import Reaction
 from tests.sdk.test_gate import OPEN
-
-PRODUCTS = {"search": "web_search", "paint": "image_gen", "wish": "no-such-product"}
-
-
-class Tools:
-    """Tools that record their calls."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-
-    def server(self, client: AsyncBillingClient, user: User, **options: Any) -> MCPServer:
-        billing = ToolBilling(client, PRODUCTS, lambda context: user, **options)
-        server = MCPServer("tools", middleware=[billing])
-
-        @server.tool()
-        def search(query: str) -> str:
-            self.ran.append("search")
-            return f"found {query}"
-
-        @server.tool()
-        def paint() -> str:
-            self.ran.append("paint")
-            return "a picture"
-
-        @server.tool()
-        def wish() -> str:
-            self.ran.append("wish")
-            return "granted"
-
-        @server.tool()
-        def echo(text: str) -> str:
-            self.ran.append("echo")
-            return text
-
-        return server
-
-
-async def call(server: MCPServer, tool: str, **arguments: str) -> tuple[bool, str]:
-    """Return whether the tool ran, and the answer of the tool or the middleware."""
-    async with Client(server) as caller:
-        result = await caller.call_tool(tool, arguments)
-    (content,) = result.content
-    assert isinstance(content, TextContent)
-    return not result.is_error, content.text
 
 
 async def test_priced_tool_is_charged_and_others_are_free(client: AsyncBillingClient, who: User) -> None:

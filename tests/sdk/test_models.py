@@ -10,16 +10,18 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from ciris_billing import cost_records, holds, models, usage
+from ciris_billing import cost_records, holds, limits, models, payments, remedies, runs, subscriptions, usage
 from ciris_billing._operations import Operations
+from ciris_billing.charges import NewCharge
 from ciris_billing.cost_records import CostRecordItem, CostRecordOpening, OpeningFields
 from ciris_billing.holds import HoldFields, HoldOpening
 from ciris_billing.models import CheckContext, Metadata, User, UserFields
+from ciris_billing.runs import RunFields, RunOpening
 from ciris_billing.usage import UsageEvent
 from tests.databases import ROOT
 
 API: dict[str, Any] = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
-HOLDS = "/v1/billing/holds"
+HOLDS, RUNS, REFILL = "/v1/billing/holds", "/v1/billing/runs", "/v1/credits/auto-refill"
 CHARGE = "post /v1/billing/charges 201"
 DESCRIBED: dict[type[BaseModel], str] = {
     models.CreditStatus: "post /v1/billing/credits/check 200",
@@ -52,8 +54,42 @@ DESCRIBED: dict[type[BaseModel], str] = {
     cost_records.ItemAdded: "post /v1/cost-records/{record_id}/items 201",
     cost_records.RecordedItem: "post /v1/cost-records/{record_id}/items 201 item",
     holds.Hold: "post /v1/billing/holds 201",
+    limits.SpendingLimits: "get /v1/billing/limits 200",
+    limits.SpendingLimit: "put /v1/billing/limits 200",
+    runs.Run: f"post {RUNS} 201",
+    runs.Amounts: f"post {RUNS} 201 spent",
+    runs.RunPage: f"get {RUNS} 200",
+    runs.RunReceipt: f"get {RUNS}/{{run_id}} 200",
+    runs.RunCalls: f"get {RUNS}/{{run_id}} 200 calls",
+    subscriptions.Plans: "get /v1/plans 200",
+    subscriptions.Plan: "get /v1/plans 200 plans",
+    subscriptions.PlanPrice: "get /v1/plans 200 plans prices",
+    subscriptions.PlanGrant: "get /v1/plans 200 plans grants",
+    subscriptions.SubscriptionPage: "post /v1/subscriptions/checkout 200",
+    subscriptions.PortalPage: "post /v1/subscriptions/portal 200",
+    subscriptions.Subscription: "get /v1/subscriptions/me 200",
+    subscriptions.SubscriptionChange: "post /v1/subscriptions/change 200",
+    payments.MoneyPage: "post /v1/credits/purchase 200",
+    payments.PaymentPage: "get /v1/payments 200",
+    payments.Payment: "get /v1/payments 200 payments",
+    payments.AutoRefillReply: f"get {REFILL} 200",
+    payments.AutoRefill: f"post {REFILL} 200 auto_refill",
+    payments.SavedCards: "get /v1/credits/cards 200",
+    payments.SavedCard: "put /v1/credits/cards/{card_id}/primary 200",
+    payments.CardPage: "post /v1/credits/cards 200",
+    payments.CardRemoved: "delete /v1/credits/cards/{card_id} 200",
+    payments.OneTimeGrant: "post /v1/credits/signup-grant 200",
+    payments.ReferralGrant: "post /v1/credits/referral-grant 200",
 }
-OF_THE_CLIENT = {"assumed", "replayed"}
+REMEDIES: dict[str, type[BaseModel]] = {
+    "SmallerAmount": remedies.SmallerAmount,
+    "CheaperModel": remedies.CheaperModel,
+    "Wait": remedies.Wait,
+    "RequestApproval": remedies.RequestApproval,
+    "Purchase": remedies.PurchaseOffer,
+}
+"""By the name of the service's type."""
+OF_THE_CLIENT = {"assumed", "replayed", "probable_double_of"}
 REQUESTS = {
     "check_credit": "post /v1/billing/credits/check",
     "charge": "post /v1/billing/charges",
@@ -62,6 +98,15 @@ REQUESTS = {
     "create_purchase": "post /v1/billing/purchases",
     "tool_charge": "post /v1/tools/charge",
     "report_llm_usage": "post /v1/billing/litellm/usage",
+    "set_limit": "put /v1/billing/limits",
+    "subscribe": "post /v1/subscriptions/checkout",
+    "change_subscription": "post /v1/subscriptions/change",
+    "subscription_portal": "post /v1/subscriptions/portal",
+    "buy_money": "post /v1/credits/purchase",
+    "set_auto_refill": f"post {REFILL}",
+    "save_card": "post /v1/credits/cards",
+    "signup_grant": "post /v1/credits/signup-grant",
+    "daily_grant": "post /v1/credits/daily-grant",
 }
 NAMES_A_KEY = {"charge": {"interaction_id"}, "tool_charge": {"call_id"}}
 """Arguments from which only the idempotency key is derived."""
@@ -81,7 +126,9 @@ def reply(route: str) -> dict[str, Any]:
     method, path, status, *inside = route.split()
     answer = API["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"]
     fields: dict[str, Any] = resolved(answer)["properties"]
-    return resolved(fields[inside[0]])["properties"] if inside else fields
+    for name in inside:
+        fields = resolved(fields[name])["properties"]
+    return fields
 
 
 def request(route: str) -> dict[str, Any]:
@@ -106,12 +153,28 @@ def kind(schema: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("model", DESCRIBED, ids=lambda model: model.__name__)
 def test_every_field_is_described_alike(model: type[BaseModel]) -> None:
     described = {name: kind(field) for name, field in reply(DESCRIBED[model]).items()}
-    ours = {name: kind(field) for name, field in model.model_json_schema()["properties"].items()}
+    schema = model.model_json_schema()
+    own = schema if "properties" in schema else schema["$defs"][model.__name__]  # of a model that contains itself
+    ours = {name: kind(field) for name, field in own["properties"].items()}
     assert {name: field for name, field in ours.items() if name not in OF_THE_CLIENT} == described
 
 
+@pytest.mark.parametrize("name", REMEDIES)
+def test_every_field_of_a_remedy_is_described_alike(name: str) -> None:
+    described = API["components"]["schemas"][name]["properties"]
+    ours = REMEDIES[name].model_json_schema()["properties"]
+    assert {field: kind(ours[field]) for field in ours} == {field: kind(described[field]) for field in described}
+
+
+def test_every_remedy_is_known() -> None:
+    options = reply("post /v1/billing/charges 402")["remedies"]["items"]["oneOf"]
+    assert {option["$ref"].rpartition("/")[2] for option in options} == set(REMEDIES)
+    assert set(get_args(remedies.Remedy)) == set(REMEDIES.values())
+
+
 def test_every_reply_model_is_compared() -> None:
-    everything = [value for module in (models, usage, cost_records, holds) for value in vars(module).values()]
+    modules = (models, usage, cost_records, holds, limits, runs, subscriptions, payments)
+    everything = [value for module in modules for value in vars(module).values()]
     replies = {m for m in everything if inspect.isclass(m) and issubclass(m, models.Reply)}
     assert replies - {models.Reply} == set(DESCRIBED)
 
@@ -156,6 +219,21 @@ def test_every_field_of_a_hold_can_be_given() -> None:
         assert given - {"self", "hold_id", "credits"} == set(request(f"post {HOLDS}/{{hold_id}}/{action}"))
 
 
+def test_every_field_of_a_charge_of_a_batch_can_be_given() -> None:
+    given = {field.name for field in fields(NewCharge)} - {"user", "interaction_id"}
+    assert given | set(User.__dataclass_fields__) == set(request(REQUESTS["charge"]))
+
+
+def test_every_field_of_a_run_can_be_given() -> None:
+    opening = {field.name for field in fields(RunOpening)}
+    budget = {"credits", "amount_minor", "amount"}
+    described = set(request(f"post {RUNS}"))
+    assert opening - {"user"} - budget | {"budget"} | set(User.__dataclass_fields__) == described
+    assert set(RunFields.__annotations__) == opening - {"user", "run_id"}
+    given = set(inspect.signature(Operations.change_run).parameters) - {"self", "run_id", "user"} - budget
+    assert given | {"budget"} | set(User.__dataclass_fields__) == set(request(f"patch {RUNS}/{{run_id}}"))
+
+
 @pytest.mark.parametrize("kind_of_usage", get_args(usage.Usage))
 def test_every_field_of_a_usage_can_be_given(kind_of_usage: type[usage.Usage]) -> None:
     examples: dict[str, Any] = {
@@ -181,8 +259,8 @@ def metrics() -> list[dict[str, Any]]:
 def test_check_and_quote_send_every_field() -> None:
     check = set(inspect.signature(Operations.check_usage).parameters) - {"self", "user"}
     assert check | set(User.__dataclass_fields__) == set(request("post /v1/usage/check"))
-    quote = set(inspect.signature(Operations.quote).parameters) - {"self", "usage"}
-    assert quote | {"metric"} == set(request("post /v1/usage/quote"))
+    quote = set(inspect.signature(Operations.quote).parameters) - {"self", "usage", "user"}
+    assert quote | {"metric", "oauth_provider", "external_id"} == set(request("post /v1/usage/quote"))
 
 
 def test_unknown_fields_of_a_newer_service_are_ignored() -> None:

@@ -49,16 +49,27 @@ METHODS = [
     *("check_credit", "charge", "was_charged", "get_charge", "add_credits", "get_or_create_account", "get_account"),
     *("transactions", "packs", "create_purchase", "purchase_status", "wait_for_purchase"),
     *("tool_balance", "tool_balances", "tool_check", "tool_charge", "health", "gate"),
+    *("find_charge", "charge_batch"),
+    *("plans", "subscribe", "subscription", "change_subscription", "cancel_subscription", "resume_subscription"),
+    *("subscription_portal", "buy_money", "payment_page", "auto_refill", "set_auto_refill"),
+    *("cards", "save_card", "make_card_primary", "remove_card", "signup_grant", "daily_grant", "referral_grant"),
     *("report_llm_usage", "report_usage", "report_usage_batch", "check_usage", "quote"),
     *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
-    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold"),
+    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold", "watch"),
+    *("limits", "set_limit", "remove_limit", "get_approval"),
+    *("create_run", "change_run", "get_run", "run_page", "run"),
 ]
 
 
 WITHOUT_USER_FIELDS = {
-    *("get_charge", "health", "report_usage", "report_usage_batch", "check_usage", "quote"),
+    *("get_charge", "charge_batch", "health", "report_usage", "report_usage_batch", "check_usage", "quote"),
     *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
-    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold"),
+    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold", "watch"),
+    *("remove_limit", "get_approval"),
+    *("plans", "subscribe", "subscription", "change_subscription", "cancel_subscription", "resume_subscription"),
+    *("subscription_portal", "buy_money", "payment_page", "auto_refill", "set_auto_refill"),
+    *("cards", "save_card", "make_card_primary", "remove_card", "referral_grant"),
+    *("create_run", "change_run", "get_run", "run_page", "run"),
 }
 
 

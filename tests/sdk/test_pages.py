@@ -15,7 +15,7 @@ from tests.sdk.blocks import BLOCKS, PAGES, Block, run_shell, shell_pages
 from tests.sdk.conftest import Service, usage_key
 
 PYTHON = [block for block in BLOCKS if block.is_python_to_run and not block.needs_litellm]
-LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql", "ini", "promql", "dockerfile"}
+LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql", "ini", "promql", "dockerfile", "js"}
 WITH_THE_DEMO = {newcomer.PAGE}
 """tests/demo/test_run.py works through these with a real `make run`."""
 NOT_RUN = [
@@ -62,6 +62,11 @@ async def test_python_block_runs(
         async with browser(names["app"], f"{block}@example.com") as ui:
             assert (await ui.post("/interact")).json() == {"answer": "paid for"}
             assert (await ui.get("/v1/api/billing/credits")).json()["total_uses"] == 1
+    elif "held" in names:
+        async with Client(names["server"]) as caller:
+            for tool in names["held"]:
+                assert not (await caller.call_tool(tool, {"text": "credits"})).is_error
+        assert (await names["client"].check_credit(names["user"])).total_uses == 2
     elif "server" in names:
         before = (await names["client"].tool_balance("web_search", names["user"])).free_remaining
         async with Client(names["server"]) as caller:

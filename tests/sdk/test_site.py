@@ -70,7 +70,7 @@ def every_public_name_has_an_entry(reference: str) -> None:
     for client in (ciris_billing.BillingClient, ciris_billing.AsyncBillingClient):
         for name in vars(client):
             if not name.startswith("_"):
-                assert re.search(rf'id="ciris_billing\.(client\.)?{client.__name__}\.{name}"', reference), name
+                assert re.search(rf'id="ciris_billing\.((async_)?client\.)?{client.__name__}\.{name}"', reference), name
     text = html.unescape(re.sub(r"<[^>]+>", "", reference))
     assert "Flow[" not in text
     signatures_say_how_to_make_a_client_and_what_a_reply_holds(text)

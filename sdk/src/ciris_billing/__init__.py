@@ -7,7 +7,9 @@ async with AsyncBillingClient("https://billing.example.com", api_key) as billing
 
 from ciris_billing._calls import FailPolicy
 from ciris_billing._retry import Retry
-from ciris_billing.client import AsyncBillingClient, BillingClient
+from ciris_billing.async_client import AsyncBillingClient
+from ciris_billing.charges import ChargeOutcome, NewCharge
+from ciris_billing.client import BillingClient
 from ciris_billing.cost_records import (
     CostRecord,
     CostRecordDetail,
@@ -21,6 +23,7 @@ from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
     AmountAboveHold,
+    ApprovalRequired,
     BillingError,
     CostRecordSettled,
     EventIdReused,
@@ -30,11 +33,14 @@ from ciris_billing.errors import (
     InsufficientMoney,
     InvalidReply,
     InvalidRequest,
+    LimitExceeded,
     NotFound,
+    PaymentRequired,
     PermissionDenied,
     PurchaseFailed,
     PurchasePending,
     RateLimited,
+    RunRefused,
     ServerError,
     ServiceUnavailable,
     Unauthorized,
@@ -43,8 +49,10 @@ from ciris_billing.errors import (
 )
 from ciris_billing.gate import NoCredit, Passage
 from ciris_billing.holding import AsyncHolding, Holding
-from ciris_billing.holds import Hold, HoldOpening
+from ciris_billing.holds import Hold, HoldOpening, HoldTerms
 from ciris_billing.keys import charge_key, tool_key
+from ciris_billing.limits import SpendingLimit
+from ciris_billing.live import Approval, Balance, BalanceEvent, LedgerEntry, LimitOfApproval
 from ciris_billing.models import (
     Account,
     Charge,
@@ -69,6 +77,27 @@ from ciris_billing.models import (
     User,
 )
 from ciris_billing.options import Options
+from ciris_billing.payments import (
+    AutoRefill,
+    CardPage,
+    MoneyPage,
+    OneTimeGrant,
+    Payment,
+    PaymentPage,
+    ReferralGrant,
+    SavedCard,
+)
+from ciris_billing.remedies import CheaperModel, PurchaseOffer, Remedy, RequestApproval, SmallerAmount, Wait
+from ciris_billing.runs import Run, RunCalls, RunOpening, RunPage, RunReceipt
+from ciris_billing.subscriptions import (
+    Plan,
+    PlanGrant,
+    PlanPrice,
+    PortalPage,
+    Subscription,
+    SubscriptionChange,
+    SubscriptionPage,
+)
 from ciris_billing.usage import (
     ApiCalls,
     Compute,
@@ -90,12 +119,20 @@ __all__ = [
     "AccountSuspended",
     "AmountAboveHold",
     "ApiCalls",
+    "Approval",
+    "ApprovalRequired",
     "AsyncBillingClient",
     "AsyncHolding",
+    "AutoRefill",
+    "Balance",
+    "BalanceEvent",
     "BillingClient",
     "BillingError",
+    "CardPage",
     "Charge",
     "ChargeMetadata",
+    "ChargeOutcome",
+    "CheaperModel",
     "CheckContext",
     "Compute",
     "CostRecord",
@@ -113,6 +150,7 @@ __all__ = [
     "Hold",
     "HoldOpening",
     "HoldSettled",
+    "HoldTerms",
     "Holding",
     "IdempotencyKeyReused",
     "InsufficientCredits",
@@ -120,19 +158,33 @@ __all__ = [
     "InvalidReply",
     "InvalidRequest",
     "ItemAdded",
+    "LedgerEntry",
+    "LimitExceeded",
+    "LimitOfApproval",
     "LlmTokens",
     "LlmUsageLogged",
     "Metadata",
     "Metered",
+    "MoneyPage",
+    "NewCharge",
     "NoCredit",
     "NotFound",
+    "OneTimeGrant",
     "Options",
     "Pack",
     "Packs",
     "Passage",
+    "Payment",
+    "PaymentPage",
+    "PaymentRequired",
     "PermissionDenied",
+    "Plan",
+    "PlanGrant",
+    "PlanPrice",
+    "PortalPage",
     "Purchase",
     "PurchaseFailed",
+    "PurchaseOffer",
     "PurchasePending",
     "PurchaseStatus",
     "Quote",
@@ -140,9 +192,24 @@ __all__ = [
     "RateLimited",
     "RecordedItem",
     "Recording",
+    "ReferralGrant",
+    "Remedy",
+    "RequestApproval",
     "Retry",
+    "Run",
+    "RunCalls",
+    "RunOpening",
+    "RunPage",
+    "RunReceipt",
+    "RunRefused",
+    "SavedCard",
     "ServerError",
     "ServiceUnavailable",
+    "SmallerAmount",
+    "SpendingLimit",
+    "Subscription",
+    "SubscriptionChange",
+    "SubscriptionPage",
     "ToolBalance",
     "ToolCalls",
     "ToolCharge",
@@ -158,6 +225,7 @@ __all__ = [
     "UsageNotQueued",
     "UsageRecorded",
     "User",
+    "Wait",
     "charge_key",
     "tool_key",
 ]

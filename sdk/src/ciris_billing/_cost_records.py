@@ -31,8 +31,8 @@ class CostRecordOperations(CallRunner):
         """Open a cost record, given as an object or as its `body()`. Charges and holds nothing, and creates a missing
         account. Needs a key with the permission `usage:write`. A repeat returns the same record, as it is now.
 
-        `record` does this, and all that follows. Raises InsufficientMoney, AccountSuspended, AccountClosed,
-        InvalidRequest (the `request_id` belongs to another record)."""
+        `record` does this, and all that follows. Raises InsufficientMoney, LimitExceeded, RunRefused, AccountSuspended,
+        AccountClosed, InvalidRequest (the `request_id` belongs to another record)."""
         body = opening.body() if isinstance(opening, CostRecordOpening) else opening
         return self.exchange.run(Call("open_cost_record", "POST", PATH, as_model(CostRecord), body))
 

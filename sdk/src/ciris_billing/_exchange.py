@@ -17,16 +17,10 @@ from urllib.parse import urlencode
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from ciris_billing._answers import error_code
+from ciris_billing._failures import error_for
 from ciris_billing._retry import Chance, Hosts, Retry, retry_after_s
-from ciris_billing.errors import (
-    BillingError,
-    InvalidReply,
-    RateLimited,
-    ServiceUnavailable,
-    error_code,
-    error_for,
-    unsendable,
-)
+from ciris_billing.errors import BillingError, InvalidReply, RateLimited, ServiceUnavailable, unsendable
 
 log = logging.getLogger("ciris_billing")
 
@@ -79,8 +73,10 @@ class Call(Generic[T]):
     accepted: frozenset[int] = frozenset({200, 201})
     replays: frozenset[str] = frozenset()
     """Codes of a 409 that repeats what was recorded before, and counts as success."""
+    noted: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the answer that become fields of it, by name."""
     until_deadline: bool = False
-    """Where the policy allows a retry at all, retry until the deadline, beyond its number of attempts."""
+    """If the policy allows a retry at all, retry until the deadline, beyond its number of attempts."""
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -121,7 +117,7 @@ class Exchange:
             started = self.clock()
             host = self.hosts.choose(started)
             timeout_s = min(self.timeout_s, max(0.001, give_up_at - started))
-            headers = self._headers(request_id)
+            headers = self.headers(request_id)
             if body is not None:
                 headers["Content-Type"] = "application/json"
             outcome = yield Send(call.method, host + target, body, headers, timeout_s)
@@ -141,8 +137,8 @@ class Exchange:
         persists = call.until_deadline and self.retry.attempts > 1
         return attempt >= self.retry.attempts and not persists
 
-    def _headers(self, request_id: str) -> dict[str, str]:
-        headers = {"X-Request-ID": request_id, "User-Agent": self.user_agent, "Accept": "application/json"}
+    def headers(self, request_id: str, accept: str = "application/json") -> dict[str, str]:
+        headers = {"X-Request-ID": request_id, "User-Agent": self.user_agent, "Accept": accept}
         if self.propagate is not None:
             self.propagate(headers)
         return headers
@@ -184,15 +180,13 @@ def _is_host_failure(outcome: Sent) -> bool:
 
 def _result_of(call: Call[T], outcome: Sent, request_id: str) -> T | BillingError:
     if isinstance(outcome, httpx.TransportError):
-        slow = isinstance(outcome, httpx.TimeoutException)
-        problem = "did not answer in time" if slow else "cannot be reached"
-        code = "timeout" if slow else "network_error"
-        return ServiceUnavailable(f"The billing service {problem}: try again later", code=code, request_id=request_id)
+        return unanswered(outcome, request_id)
     request_id = outcome.headers.get("X-Request-ID", request_id)
-    status, fields = outcome.status, _fields(outcome)
+    status, fields = outcome.status, fields_of(outcome.content)
     replayed = status == 409 and error_code(fields) in call.replays
     if status not in call.accepted and not replayed:
         return error_for(status, fields, retry_after=retry_after_s(outcome.headers), request_id=request_id)
+    fields |= {name: outcome.headers[header] for header, name in call.noted.items() if header in outcome.headers}
     try:
         return call.parse(status, fields)
     except ValidationError as error:  # the error's text would contain the answer
@@ -203,9 +197,18 @@ def _result_of(call: Call[T], outcome: Sent, request_id: str) -> T | BillingErro
         return InvalidReply(message, status=status, request_id=request_id)
 
 
-def _fields(answer: Answer) -> dict[str, Any]:
+def unanswered(error: httpx.TransportError, request_id: str) -> ServiceUnavailable:
+    """Return the error for a request without an answer."""
+    slow = isinstance(error, httpx.TimeoutException)
+    problem = "did not answer in time" if slow else "cannot be reached"
+    code = "timeout" if slow else "network_error"
+    return ServiceUnavailable(f"The billing service {problem}: try again later", code=code, request_id=request_id)
+
+
+def fields_of(content: bytes) -> dict[str, Any]:
+    """Return the members of an answer's body; none if it is no JSON object."""
     try:
-        body = json.loads(answer.content)
+        body = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -19,8 +19,8 @@ class HoldOperations(CallRunner):
         """Reserve credits or money, given as an object or as its `body()`. Creates a missing account. A repeat returns
         the same hold, as it is now, with `replayed` set.
 
-        `hold` does this, and all that follows. Raises InsufficientCredits, InsufficientMoney, AccountSuspended,
-        AccountClosed, IdempotencyKeyReused (same key, other hold), InvalidRequest."""
+        `hold` does this, and all that follows. Raises InsufficientCredits, InsufficientMoney, LimitExceeded,
+        RunRefused, AccountSuspended, AccountClosed, IdempotencyKeyReused (same key, other hold), InvalidRequest."""
         body = opening.body() if isinstance(opening, HoldOpening) else opening
 
         def parse(status: int, fields: Mapping[str, Any]) -> Hold:

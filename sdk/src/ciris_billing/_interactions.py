@@ -92,15 +92,21 @@ class Call:
             "error_count": int(self.failed),
         }
 
+    def names(self) -> dict[str, str | None]:
+        """Return the metadata that attributes this call."""
+        return {name: _short_text(self.metadata.get(name)) for name in METADATA}
+
+    def tokens(self) -> LlmTokens:
+        """Return the tokens that this call has used."""
+        if self.usage is not None:
+            return LlmTokens(self.provider, self.model, usage=self.usage, basis="inclusive")
+        return LlmTokens(self.provider, self.model, self.prompt_tokens, self.completion_tokens)
+
     def usage_event(self, user: User) -> UsageEvent:
         """Return the usage event of this call. Attributes that the service would refuse are left out."""
-        named = {name: _short_text(self.metadata.get(name)) for name in METADATA}
-        if self.usage is not None:
-            tokens = LlmTokens(self.provider, self.model, usage=self.usage, basis="inclusive")
-        else:
-            tokens = LlmTokens(self.provider, self.model, self.prompt_tokens, self.completion_tokens)
+        named = self.names()
         return UsageEvent(
-            usage=tokens,
+            usage=self.tokens(),
             user=user,
             event_id=self.call_id,
             time=self.ended_at,
@@ -238,6 +244,13 @@ class Interactions:
             interaction.add(call)
             interaction.in_flight.discard(call.call_id)
             self._changed.notify_all()
+
+    def drop(self, user: User, interaction_id: str, call_id: str) -> None:
+        """Forget a call whose end LiteLLM will not report."""
+        with self._changed:
+            if (interaction := self._known.get(_name(user, interaction_id))) is not None:
+                interaction.in_flight.discard(call_id)
+                self._changed.notify_all()
 
     def wait_for(self, interaction: Interaction, timeout_s: float) -> None:
         """Wait until the interaction's calls have ended, at most `timeout_s`. LiteLLM reports a call's end after the

@@ -1,4 +1,4 @@
-"""The API's operations as flows, from which both clients' methods are built (client.py).
+"""The API's operations as flows, from which both clients' methods are built (client.py, async_client.py).
 
 Pass a user as a `User` or as keywords: `oauth_provider` and `external_id`, or `user_id`. Clients with a user's token
 pass none.
@@ -9,10 +9,15 @@ from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from ciris_billing._calls import identity, one_key, quoted
+from ciris_billing._charges import BY_KEY, ChargeOperations
 from ciris_billing._cost_records import CostRecordOperations
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
 from ciris_billing._holds import HoldOperations
+from ciris_billing._limits import LimitOperations
+from ciris_billing._payments import PaymentOperations
 from ciris_billing._purchases import PurchaseOperations
+from ciris_billing._runs import RunOperations
+from ciris_billing._subscriptions import SubscriptionOperations
 from ciris_billing._tools import ToolOperations
 from ciris_billing._usage import UsageOperations
 from ciris_billing.errors import InvalidRequest, Unavailable
@@ -34,12 +39,23 @@ from ciris_billing.models import (
 )
 
 UNPAYABLE_MINOR = 2**63 - 1
+DOUBLE_OF = {"Probable-Double-Charge": "probable_double_of"}
 REPLAYABLE = frozenset({200, 201, 409})
 """The statuses of a charge or credit and of its replay. 422 `idempotency_key_reused` is none: the amount differs."""
-BY_KEY = "/v1/billing/charges/by-key"
 
 
-class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecordOperations, HoldOperations):
+class Operations(
+    ChargeOperations,
+    PurchaseOperations,
+    PaymentOperations,
+    SubscriptionOperations,
+    ToolOperations,
+    UsageOperations,
+    CostRecordOperations,
+    HoldOperations,
+    LimitOperations,
+    RunOperations,
+):
     """All operations of the API."""
 
     def check_credit(
@@ -75,12 +91,16 @@ class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecord
         currency: str | None = None,
         description: str | None = None,
         metadata: Metadata | None = None,
+        run_id: str | None = None,
         **user_fields: Unpack[UserFields],
     ) -> Flow[Charge]:
         """Charge a completed interaction; an `amount_minor` of 100 is one use. Pass an `interaction_id`, or an
-        `idempotency_key` of your own: a repeated charge with the same one costs nothing and has `replayed` set.
+        `idempotency_key` of your own: a repeated charge with the same one costs nothing and has `replayed` set. It
+        counts in the budgets of the run `run_id` and of the runs above it. `probable_double_of` names an earlier charge
+        for the same purpose, if the API key watches for double charges.
 
-        Raises InsufficientCredits, AccountSuspended, IdempotencyKeyReused (same key, other amount)."""
+        Raises InsufficientCredits, LimitExceeded, RunRefused, AccountSuspended, AccountClosed, IdempotencyKeyReused
+        (same key, other amount)."""
         body = {
             **request_fields(user, user_fields),
             "amount_minor": amount_minor,
@@ -88,9 +108,16 @@ class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecord
             "description": description,
             "idempotency_key": one_key(idempotency_key, interaction_id, charge_key),
             "metadata": metadata,
+            "run_id": run_id,
         }
         call = Call(
-            "charge", "POST", "/v1/billing/charges", or_replayed(Charge), without_none(body), accepted=REPLAYABLE
+            "charge",
+            "POST",
+            "/v1/billing/charges",
+            or_replayed(Charge),
+            without_none(body),
+            accepted=REPLAYABLE,
+            noted=DOUBLE_OF,
         )
         return (yield from self.run_and_forget(call))
 

@@ -64,7 +64,7 @@ class ReporterStatus:
     delivered: int
     refused: int
     last_error: BillingError | None
-    """Why the last request failed; None if it succeeded."""
+    """The reason that the last request failed; None if it succeeded."""
 
 
 class Sender:

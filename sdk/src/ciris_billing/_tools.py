@@ -50,12 +50,15 @@ class ToolOperations(CallRunner):
         call_id: str | None = None,
         idempotency_key: str | None = None,
         request_id: str | None = None,
+        run_id: str | None = None,
         **user_fields: Unpack[UserFields],
     ) -> Flow[ToolCharge]:
         """Charge one use of a tool, before it runs. Pass a `call_id`, or an `idempotency_key` of your own: a repeated
-        charge with the same one returns the first result and spends nothing.
+        charge with the same one returns the first result and spends nothing. It counts in the budgets of the run
+        `run_id` and of the runs above it.
 
-        Raises InsufficientCredits, AccountSuspended, InvalidRequest as tool_balance does."""
+        Raises InsufficientCredits, LimitExceeded, RunRefused, AccountSuspended, AccountClosed, InvalidRequest as
+        tool_balance does."""
 
         def key_of(call_id: str) -> str:
             return tool_key(product_type, call_id)
@@ -65,6 +68,7 @@ class ToolOperations(CallRunner):
             "product_type": product_type,
             "idempotency_key": one_key(idempotency_key, call_id, key_of),
             "request_id": request_id,
+            "run_id": run_id,
         }
         call = Call("tool_charge", "POST", "/v1/tools/charge", as_model(ToolCharge), without_none(body))
         return (yield from self.run_and_forget(call))

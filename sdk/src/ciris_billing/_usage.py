@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ciris_billing._calls import CallRunner
+from ciris_billing._calls import IDENTITY, CallRunner
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
 from ciris_billing.errors import Unavailable
 from ciris_billing.models import User, without_none
@@ -31,8 +31,8 @@ class UsageOperations(CallRunner):
         `usage:write`. An event that was recorded before costs nothing and has `replayed` set: after an error, send the
         same object again.
 
-        Raises InsufficientMoney if the user cannot pay and the key's policy is to refuse, EventIdReused (same id, other
-        content), InvalidRequest."""
+        Raises InsufficientMoney, LimitExceeded and RunRefused if the key's policy is to refuse, EventIdReused (same id,
+        other content), InvalidRequest."""
         parse, replays = or_replayed(UsageRecorded), frozenset({DUPLICATE})
         return self.exchange.run(Call("report_usage", "POST", "/v1/usage", parse, event.body(), replays=replays))
 
@@ -48,11 +48,21 @@ class UsageOperations(CallRunner):
         return self.exchange.run(Call("report_usage_batch", "POST", "/v1/usage/batch", parse, {"events": bodies}))
 
     def quote(
-        self, usage: Usage, *, plan: str | None = None, tool: str | None = None, time: datetime | None = None
+        self,
+        usage: Usage,
+        *,
+        user: User | None = None,
+        user_id: str | None = None,
+        plan: str | None = None,
+        tool: str | None = None,
+        time: datetime | None = None,
     ) -> Flow[Quote]:
-        """Return what a use costs, line by line, exactly as it would be charged. Changes nothing. A `plan` and a `tool`
-        can have other prices; `time` asks for the prices in force then."""
+        """Return what a use costs, line by line, exactly as it would be charged. Changes nothing. With a user, the plan
+        of its account decides, and the terms that a subscriber keeps; with a `plan`, that plan as it is on sale. A
+        `tool` can have another price; `time` asks for the prices in force then."""
+        named = {} if user is None and user_id is None else payer(user, user_id)
         body = {
+            **{name: value for name, value in named.items() if name in IDENTITY},
             "metric": usage.metric(),
             "plan": plan,
             "tool": tool,

@@ -2,7 +2,7 @@
 
 | error | action |
 |---|---|
-| InsufficientCredits, InsufficientMoney | offer a purchase |
+| InsufficientCredits, InsufficientMoney, LimitExceeded, ApprovalRequired, RunRefused | follow one of the `remedies` |
 | AccountSuspended, AccountClosed | inform the user |
 | RateLimited, ServiceUnavailable | retry later with the same idempotency key |
 | Unauthorized, PermissionDenied | check the API key or token |
@@ -12,9 +12,13 @@
 | ServerError | report the request id |
 """
 
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, ClassVar
+
+from ciris_billing._answers import amount, moment
+from ciris_billing.remedies import Remedy, SmallerAmount, Wait
 
 
 class BillingError(Exception):
@@ -42,7 +46,18 @@ def _restored(kind: type[BillingError], args: tuple[Any, ...]) -> BillingError:
     return kind.__new__(kind, *args)
 
 
-class InsufficientCredits(BillingError):
+class PaymentRequired(BillingError):
+    """402: the account cannot pay, or a limit or a run does not allow the request. It would be refused again
+    (`retryable`). `remedies` are what would help, in the order in which to try them."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, remedies: Sequence[Remedy] = (), **about: Any) -> None:
+        super().__init__(message, **about)
+        self.remedies = tuple(remedies)
+
+
+class InsufficientCredits(PaymentRequired):
     """402: the account has not enough credits. Amounts are hundredths of a credit; None if the answer does not contain
     them.
 
@@ -68,10 +83,24 @@ class InsufficientCredits(BillingError):
         self.max_affordable = max_affordable
 
 
-class InsufficientMoney(BillingError):
-    """402: the account has not enough money for a usage event or a hold. `balance`, `required` and `shortfall` are
-    exact, in the currency's major unit. `balance_cents` is rounded down and `required_cents` up. None if the answer
-    does not contain them.
+class RunRefused(PaymentRequired):
+    """402: a run, or the burn-rate brake, does not allow the work; see `code`. `run` is as the service states it.
+    `approval_id` names the approval that the run waits for; None: it waits for none."""
+
+    codes = frozenset({"run_budget_exceeded", "run_paused", "run_closed", "burn_rate_exceeded"})
+
+    def __init__(
+        self, message: str, *, run: Mapping[str, Any] | None = None, approval_id: str | None = None, **about: Any
+    ) -> None:
+        super().__init__(message, **about)
+        self.run = dict(run or {})
+        self.approval_id = approval_id
+
+
+class InsufficientMoney(PaymentRequired):
+    """402: the account has not enough money for a usage event or a hold. `balance`, `required`, `shortfall` and
+    `max_affordable` are exact, in the currency's major unit. `balance_cents` is rounded down and `required_cents` up.
+    None if the answer does not contain them.
 
     The same event can be sent again when the user has paid."""
 
@@ -86,6 +115,7 @@ class InsufficientMoney(BillingError):
         balance_cents: int | None = None,
         required_cents: int | None = None,
         currency: str | None = None,
+        max_affordable: Decimal | None = None,
         **about: Any,
     ) -> None:
         super().__init__(message, **about)
@@ -94,11 +124,70 @@ class InsufficientMoney(BillingError):
         self.balance_cents = balance_cents
         self.required_cents = required_cents
         self.currency = currency
+        self.max_affordable = max_affordable
 
     @property
     def shortfall(self) -> Decimal | None:
         """The missing amount."""
         return None if self.balance is None or self.required is None else max(Decimal(0), self.required - self.balance)
+
+
+class LimitExceeded(PaymentRequired):
+    """402: a limit of spending leaves no room for the request. Nothing was spent.
+
+    `limit` has the limit's `id`, `scope`, `scope_value`, `window`, `unit`, `amount`, `spent` and `resets_at`, as the
+    service writes them. `spent`, `amount` and `required` are in the limit's unit: whole credits and uses, or exact
+    money. None, or empty, if the answer does not contain them."""
+
+    default_code = "limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: Mapping[str, Any] | None = None,
+        required: Decimal | None = None,
+        **about: Any,
+    ) -> None:
+        super().__init__(message, **about)
+        self.limit = dict(limit or {})
+        self.required = required
+
+    @property
+    def amount(self) -> Decimal | None:
+        """The most that the limit's window may count."""
+        return amount(self.limit, "amount")
+
+    @property
+    def spent(self) -> Decimal | None:
+        """The amount that the window has counted: spending, open holds and open cost records."""
+        return amount(self.limit, "spent")
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When the next window begins. None: never, or unknown."""
+        return moment(self.limit, "resets_at")
+
+    @property
+    def wait_until(self) -> datetime | None:
+        """When the same request fits again. None: waiting does not help."""
+        return next((one.until for one in self.remedies if isinstance(one, Wait)), None)
+
+    @property
+    def max_affordable_minor(self) -> int | None:
+        """The largest amount of credits, in hundredths, that all limits leave now. None: none, or the limit is of
+        money."""
+        return next((one.amount_minor for one in self.remedies if isinstance(one, SmallerAmount)), None)
+
+
+class ApprovalRequired(LimitExceeded):
+    """402: a person has to allow the request. Poll `approval_id`, then send the same request again."""
+
+    default_code = "approval_required"
+
+    def __init__(self, message: str, *, approval_id: str | None = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.approval_id = approval_id
 
 
 class PermissionDenied(BillingError):
@@ -278,111 +367,3 @@ def unsendable() -> InvalidRequest:
     return InvalidRequest(
         "The request contains a text or number that cannot be sent: remove unpaired surrogates, NaN and infinity"
     )
-
-
-def _wrong_fields(detail: object) -> str:
-    """Return the validation errors of a 422 as text, without the sent values."""
-    items = [item for item in detail if isinstance(item, Mapping)] if isinstance(detail, list) else []
-    places = [(item.get("loc"), item.get("msg")) for item in items]
-    return "; ".join(
-        f"{'.'.join(str(part) for part in place[1:])}: {wrong}" for place, wrong in places if isinstance(place, list)
-    )
-
-
-def _integer(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _amount(body: Mapping[str, Any], name: str) -> Decimal | None:
-    value = body.get(name)
-    try:
-        return Decimal(value) if isinstance(value, str) else None
-    except InvalidOperation:
-        return None
-
-
-def _inner(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the envelope of the usage, money and account routes: `{"error": {"code", "message", "details"?}}`."""
-    inner = fields.get("error")
-    return inner if isinstance(inner, Mapping) else {}
-
-
-def error_code(fields: Mapping[str, Any]) -> str | None:
-    """Return the code of an answer, in either envelope."""
-    codes = (fields.get("code"), _inner(fields).get("code"))
-    return next((code for code in codes if isinstance(code, str)), None)
-
-
-def _message(fields: Mapping[str, Any], status: int) -> str:
-    for text in (fields.get("detail"), _wrong_fields(fields.get("detail")), _inner(fields).get("message")):
-        if isinstance(text, str) and text:
-            return text
-    return f"The billing service answered {status}"
-
-
-def _unpaid(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
-    """Return the error for a 402: of money, if the answer comes from a route of money, otherwise of credits."""
-    if _inner(fields) or about["code"] == InsufficientMoney.default_code:
-        inner = _inner(fields).get("details")
-        cents = inner if isinstance(inner, Mapping) else {}
-        currency = fields.get("currency")
-        return InsufficientMoney(
-            message,
-            balance=_amount(fields, "balance"),
-            required=_amount(fields, "required"),
-            balance_cents=_integer(cents, "balance"),
-            required_cents=_integer(cents, "required"),
-            currency=currency if isinstance(currency, str) else None,
-            **about,
-        )
-    names = ("balance", "required", "shortfall", "max_affordable")
-    return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
-
-
-def _settled(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
-    """Return the error for a 409 of a cost record or hold that has another outcome."""
-    is_hold = about["code"] == HoldSettled.default_code
-    details = fields.get("details") if is_hold else _inner(fields).get("details")
-    known = details if isinstance(details, Mapping) else {}
-    outcome = known.get("status") if isinstance(known.get("status"), str) else None
-    if is_hold:
-        return HoldSettled(message, hold_status=outcome, captured=_amount(known, "captured"), **about)
-    amounts = {name: _amount(known, name) for name in ("cost", "charged")}
-    return CostRecordSettled(message, outcome=outcome, **amounts, **about)
-
-
-OF_422: dict[str | None, type[InvalidRequest]] = {
-    kind.default_code: kind for kind in (IdempotencyKeyReused, EventIdReused, AmountAboveHold)
-}
-
-
-def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
-    """Return the error for an answer with any status and body."""
-    fields = body if isinstance(body, Mapping) else {}
-    code, message = error_code(fields), _message(fields, status)
-    about: dict[str, Any] = {"code": code, "status": status, "request_id": request_id}
-    match status:
-        case 401:
-            return Unauthorized(message, **about)
-        case 402:
-            return _unpaid(fields, message, about)
-        case 403:
-            kinds = {"account_suspended": AccountSuspended, "account_closed": AccountClosed}
-            return kinds.get(str(code), PermissionDenied)(message, **about)
-        case 404:
-            return NotFound(message, **about)
-        case 409 if code in (CostRecordSettled.default_code, HoldSettled.default_code):
-            return _settled(fields, message, about)
-        case 422 if code in OF_422:
-            return OF_422[code](message, **about)
-        case 429:
-            return RateLimited(message, retry_after=retry_after, **about)
-        case 502 | 503 | 504:
-            return ServiceUnavailable(message, retry_after=retry_after, **about)
-    if status >= 500:
-        return ServerError(message, **about)
-    if status >= 400:
-        detail = fields.get("detail")
-        return InvalidRequest(message, fields=detail if isinstance(detail, list) else None, **about)
-    return InvalidReply(message, **about)

@@ -17,9 +17,9 @@ from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
     BillingError,
-    InsufficientCredits,
     InvalidRequest,
     NotFound,
+    PaymentRequired,
     RateLimited,
     ServiceUnavailable,
 )
@@ -215,7 +215,7 @@ def _as_http() -> Iterator[None]:
         yield
     except (BillingNotEnabled, AccountSuspended, AccountClosed) as error:
         raise HTTPException(403, error.message) from error
-    except InsufficientCredits as error:
+    except PaymentRequired as error:
         raise HTTPException(402, error.message) from error
     except InvalidRequest as error:
         log.warning("billing request refused: %s", error.code)

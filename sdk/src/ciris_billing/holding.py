@@ -1,7 +1,7 @@
 """Work on a hold: reserve before it, capture in it, release what it did not settle."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -10,18 +10,21 @@ from ciris_billing._methods import Awaiting, Blocking, awaited, blocking
 from ciris_billing._operations import Operations
 from ciris_billing.errors import BillingError, HoldSettled, Unavailable
 from ciris_billing.holds import Hold, HoldOpening, Overage, amount_fields
+from ciris_billing.keys import hold_key
 
 log = logging.getLogger("ciris_billing")
 
 T = TypeVar("T")
+MOST_REPEATS = 100
+"""Holds of the same named work, all but the last of which were returned."""
 
 
 class HeldWork:
     """The steps before, in and after the block of a hold."""
 
-    def __init__(self, operations: Operations, opening: HoldOpening) -> None:
+    def __init__(self, operations: Operations, opening: HoldOpening | Mapping[str, Any]) -> None:
         self._operations = operations
-        self._opening = opening.body()
+        self._opening = opening.body() if isinstance(opening, HoldOpening) else opening
         self._is_settled = False
         self._capture: dict[str, Any] | None = None
         """A capture that was begun, and not refused."""
@@ -37,13 +40,7 @@ class HeldWork:
         self._keep((yield from self._operations.create_hold(self._opening)))
         self.replayed = self.hold.status == "captured"
         if self.hold.is_settled and not self.replayed:
-            captured = self.hold.captured_minor if self.hold.captured is None else self.hold.captured
-            raise HoldSettled(
-                f"The hold of this idempotency_key is {self.hold.status}: repeat the work with another key",
-                hold_status=self.hold.status,
-                captured=None if captured is None else Decimal(captured),
-                status=409,
-            )
+            raise _settled(self.hold)
 
     def capture(
         self,
@@ -133,6 +130,55 @@ class HeldWork:
     def _keep(self, hold: Hold) -> None:
         self.hold = hold
         self._is_settled = self._is_settled or hold.is_settled
+
+
+class NamedWork(HeldWork):
+    """Work that has a name and is paid for once. A repeat of work that failed opens another hold, under a key that is
+    derived from the name and the hold before, so that concurrent repeats share a hold."""
+
+    def __init__(self, operations: Operations, name: str, fields: Mapping[str, Any]) -> None:
+        super().__init__(operations, {**fields, "idempotency_key": hold_key(name)})
+        self._name = name
+
+    def enter(self) -> Flow[None]:
+        """Open the hold, or find the one that is open or has paid (`replayed`). Raises the errors of `create_hold`, and
+        HoldSettled if the work has failed too often."""
+        for _ in range(MOST_REPEATS):
+            self._is_settled = False
+            self._keep((yield from self._operations.create_hold(self._opening)))
+            self.replayed = self.hold.has_paid
+            if self.replayed or not self.hold.is_settled:
+                return
+            self._opening = {**self._opening, "idempotency_key": hold_key(self._name, self.hold.hold_id)}
+        raise _settled(self.hold)
+
+    def pay(self, cost: Mapping[str, Any]) -> Flow[Hold]:
+        """Capture what the finished work has cost, as an amount of `capture`: of the hold, and beyond it as far as the
+        balance suffices. Work that a repeat has paid for costs nothing more. A hold that was returned during the work,
+        by a repeat that failed or by its expiry, is opened again."""
+        for attempt in range(2):
+            if self.replayed:
+                break
+            try:
+                return (yield from self.capture(**cost, overage="charge_what_fits"))
+            except HoldSettled as settled:
+                if settled.captured:
+                    self._keep((yield from self._operations.get_hold(self.hold.hold_id)))
+                    break
+                if attempt:
+                    raise
+            yield from self.enter()
+        return self.hold
+
+
+def _settled(hold: Hold) -> HoldSettled:
+    captured = hold.captured_minor if hold.captured is None else hold.captured
+    return HoldSettled(
+        f"The hold of this idempotency_key is {hold.status}: repeat the work with another key",
+        hold_status=hold.status,
+        captured=None if captured is None else Decimal(captured),
+        status=409,
+    )
 
 
 def _outcome_of(failure: BaseException | None) -> str | None:

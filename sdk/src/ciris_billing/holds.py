@@ -73,6 +73,19 @@ class HoldOpening:
         return {**payer(self.user, self.user_id), **amount, **given}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldTerms:
+    """The hold of a gate's estimate. A hold that is left open, such as by a killed process, expires after
+    `expires_in_s` (900 by default), and costs by `on_expiry` nothing (the default), the reported progress, or all of
+    it."""
+
+    expires_in_s: int | None = None
+    on_expiry: OnExpiry | None = None
+
+    def fields(self) -> dict[str, Any]:
+        return without_none({"expires_in_s": self.expires_in_s, "on_expiry": self.on_expiry})
+
+
 class HoldFields(TypedDict, total=False):
     """The fields of a HoldOpening without its user, as keyword arguments."""
 
@@ -127,3 +140,8 @@ class Hold(Reply):
     @property
     def is_settled(self) -> bool:
         return self.status != "held"
+
+    @property
+    def has_paid(self) -> bool:
+        """Whether it is settled and has spent something."""
+        return self.is_settled and any(amount for amount in (self.captured_minor, self.captured))

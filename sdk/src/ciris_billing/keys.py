@@ -19,6 +19,17 @@ def tool_key(product_type: str, call_id: str) -> str:
     return _key(f"tool:{product_type}", call_id)
 
 
+def hold_key(name: str, after: str | None = None) -> str:
+    """Return the idempotency key for the hold of named work; `after` is the id of the name's hold before, which was
+    returned. Raises ValueError for an empty name."""
+    return _key("hold", name) if after is None else _key(f"hold-after:{after}", name)
+
+
+def llm_key(call_id: str) -> str:
+    """Return the idempotency key for an LLM call that is paid for without a hold before it."""
+    return _key("llm", call_id)
+
+
 def _key(purpose: str, name: str) -> str:
     if not name:
         raise ValueError("the id is empty: pass the id of the interaction or the tool call")

@@ -23,9 +23,9 @@ from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
     BillingError,
-    InsufficientCredits,
     InsufficientMoney,
     InvalidRequest,
+    PaymentRequired,
     Unavailable,
 )
 from ciris_billing.gate import NoCredit, refusal
@@ -77,6 +77,8 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
     charge or report that cannot be delivered is logged with its key, and does not raise into a successful call.
     """
 
+    _pays_by_hold = False
+
     def __init__(
         self,
         client: BillingClient,
@@ -89,7 +91,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         clock: Callable[[], float] = time.monotonic,
         usage: UsageSink | None = None,
     ) -> None:
-        if amount_minor is None and usage is None:
+        if amount_minor is None and usage is None and not self._pays_by_hold:
             raise TypeError("calls cost nothing: pass an amount_minor, or usage")
         super().__init__()
         self._client = client
@@ -122,12 +124,10 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> None:
         """Check credit in LiteLLM's proxy, before a request is processed."""
-        from fastapi import HTTPException  # installed with the proxy
-
         try:
             await asyncio.to_thread(self._check, data)
         except BillingError as error:
-            raise HTTPException(_status(error), error.message) from error
+            raise refused(error) from error
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """Check credit before an awaited call is sent. LiteLLM passes errors to the caller."""
@@ -302,9 +302,16 @@ def metadata_of(user: User, interaction_id: str) -> dict[str, Any]:
     }
 
 
+def refused(error: BillingError) -> Exception:
+    """Return the HTTP error by which LiteLLM's proxy answers."""
+    from fastapi import HTTPException  # installed with the proxy
+
+    return HTTPException(_status(error), error.message)
+
+
 def _status(error: BillingError) -> int:
     match error:
-        case InsufficientCredits() | InsufficientMoney():
+        case PaymentRequired():
             return 402
         case AccountSuspended() | AccountClosed():
             return 403

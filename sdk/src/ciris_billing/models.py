@@ -147,7 +147,16 @@ class Charge(Reply):
     description: Text
     metadata: ChargeMetadata
     replayed: bool = False
-    """The idempotency key was charged before; this request charged nothing."""
+    """The idempotency key was charged before, or the charge was refused as a double one. This request charged
+    nothing."""
+    probable_double_of: UUID | None = None
+    """The earlier charge with the same request id, description and amount, of an API key that watches for double
+    charges. If it is this charge (`is_refused_double`), the service refused to charge again."""
+
+    @property
+    def is_refused_double(self) -> bool:
+        """Whether this is the earlier charge, because the service refused to charge for the same purpose again."""
+        return self.replayed and self.probable_double_of == self.charge_id
 
 
 class Credit(Reply):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from ciris_billing.client import AsyncBillingClient
+from ciris_billing.async_client import AsyncBillingClient
 from ciris_billing.errors import BillingError
 from ciris_billing.gate import Passage, refusal
 from ciris_billing.keys import charge_key

@@ -243,7 +243,7 @@ class UsageCheck(Reply):
     required: Amount
     currency: str
     reason: str | None
-    """Why not, if it is not for money: a code, such as `account_suspended`."""
+    """The reason, if it is not for money: a code, such as `account_suspended`."""
     assumed: bool = False
     """The service was unavailable and the policy is `fail_open`: the other fields are unknown."""
 
