@@ -134,11 +134,37 @@ async def batched_events_per_second(url: str, key: str, database: Urls, seconds:
         events = [usage_event(number, f"{run}-{i}-{number}") for number in range(EVENTS_A_BATCH)]
         return load.post(url, "/v1/usage/batch", key, json.dumps({"events": events}).encode())
 
+    charged = "SELECT count(*) FROM usage_events WHERE status = 'charged'"
+    return await _rows_per_second(url, batch, database, charged, seconds)
+
+
+async def batched_charges_per_second(url: str, key: str, database: Urls, seconds: float) -> float:
+    """Return the rate of charges in batches."""
+    run = uuid.uuid4().hex
+
+    def charge(i: int, number: int) -> dict[str, object]:
+        user = {"oauth_provider": "oauth:google", "external_id": external_id(number)}
+        return {
+            **user,
+            "amount_minor": 100,
+            "idempotency_key": f"{run}-{i}-{number}",
+            "metadata": {"agent_id": "datum"},
+        }
+
+    def batch(i: int) -> bytes:
+        charges = [charge(i, number) for number in range(EVENTS_A_BATCH)]
+        return load.post(url, "/v1/billing/charges/batch", key, json.dumps({"charges": charges}).encode())
+
+    return await _rows_per_second(url, batch, database, "SELECT count(*) FROM charges", seconds)
+
+
+async def _rows_per_second(url: str, message: Messages, database: Urls, count: str, seconds: float) -> float:
+    """Send messages for some time. Return the rate of rows that they add, which the query `count` counts."""
     connection = await asyncpg.connect(database.superuser)
-    before, started = await connection.fetchval("SELECT count(*) FROM usage_events"), time.perf_counter()
-    await load.run(url, batch, connections=BATCH_CALLERS, seconds=seconds)
+    before, started = await connection.fetchval(count), time.perf_counter()
+    await load.run(url, message, connections=BATCH_CALLERS, seconds=seconds)
     elapsed = time.perf_counter() - started
-    after = await connection.fetchval("SELECT count(*) FROM usage_events WHERE status = 'charged'")
+    after = await connection.fetchval(count)
     await connection.close()
     return float(after - before) / elapsed
 
@@ -250,6 +276,7 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
             print(line(name, result, ceiling.per_second))
         print(line("bare POST", ceiling, ceiling.per_second))
         events = await batched_events_per_second(server.url, key, database, options.seconds)
+        batched = await batched_charges_per_second(server.url, key, database, options.seconds)
         alone, amid = await health_amid_argon2(server.url, new_keys, options)
         print(line("health, one caller", alone, ceiling.per_second))
         print(line("health amid Argon2", amid, ceiling.per_second))
@@ -266,6 +293,7 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / ceiling.per_second:>12.2f}")
     print(f"\nusage events: {rates['usage event'] / rates['charge']:.2f} of the rate of charges", end="; ")
     print(f"in batches of {EVENTS_A_BATCH} {events:,.0f}/s, {events / rate:.2f} x pgbench's row updates")
+    print(f"charges in batches of {EVENTS_A_BATCH}: {batched:,.0f}/s, {batched / rates['charge']:.1f} x single charges")
     print(f"\nledger before pgbench: {'verified' if verification.ok else verification.problem}")
 
 

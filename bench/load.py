@@ -36,6 +36,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._buffer = b""
+        self.body = b""
+        """Of the latest answer."""
         self._waiter: asyncio.Future[int] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -47,7 +49,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(exc or ConnectionError("closed in mid-answer"))
 
     def data_received(self, data: bytes) -> None:
-        status, self._buffer = taken(self._buffer + data)
+        status, self.body, self._buffer = taken(self._buffer + data)
         if status is not None and self._waiter is not None:
             self._waiter.set_result(status)
 
@@ -63,14 +65,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def taken(buffer: bytes) -> tuple[int | None, bytes]:
-    """Return the status of the first answer in the buffer once it is complete, and the bytes after it."""
+def taken(buffer: bytes) -> tuple[int | None, bytes, bytes]:
+    """Return the status and body of the first answer in the buffer once it is complete, and the bytes after it."""
     head, found, body = buffer.partition(b"\r\n\r\n")
     if not found:
-        return None, buffer
+        return None, b"", buffer
     marker = head.lower().index(b"content-length:") + len(b"content-length:")
     length = int(head[marker:].split(b"\r\n", 1)[0])
-    return (None, buffer) if len(body) < length else (int(head.split(b" ", 2)[1]), body[length:])
+    if len(body) < length:
+        return None, b"", buffer
+    return int(head.split(b" ", 2)[1]), body[:length], body[length:]
 
 
 def post(url: str, path: str, key: str, body: bytes) -> bytes:

@@ -97,7 +97,7 @@ class Caller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        status, self._buffer = load.taken(self._buffer)
+        status, _, self._buffer = load.taken(self._buffer)
         if status is not None and self.pending is not None:
             pending, self.pending = self.pending, None
             self._callers.answered(self, status, *pending)
