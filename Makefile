@@ -7,7 +7,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 # Python images often set it. Each of hundreds of processes would then compile all its imports: seconds of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test unit check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
+.PHONY: help run test unit check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos simulate mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,8 @@ image: $(READY) ## build the image from docker/Dockerfile on a locally made base
 
 bench: $(READY) ## requests per second and latencies, beside the machine's ceiling
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.control
+	$(BIN)/python -m bench.live
 
 overload: $(READY) ## three times a server's capacity: how much is still done in time
 	$(BIN)/python -m bench.overload --write
@@ -80,6 +82,9 @@ overload: $(READY) ## three times a server's capacity: how much is still done in
 chaos: $(READY) pgbouncer ## break every dependency of the running service; writes docs/reliability.md
 	@scripts/faketime
 	$(BIN)/python -m tests.chaos --write
+
+simulate: $(READY) ## walk 1,000 customers through two years of subscriptions; writes docs/reliability.md
+	$(BIN)/python -m tests.simulation --write
 
 mutants: $(READY) ## remove each lock and constraint, change each decision: a test must fail; writes docs/mutation.md
 	$(BIN)/python -m tests.mutants
