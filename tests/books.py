@@ -46,7 +46,7 @@ async def waiting_for_locks(urls: Urls, number: int) -> None:
     """Until so many of the database's connections wait for a lock."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with connected(urls) as connection:
-        for _ in range(200):
+        for _ in range(6000):
             if await connection.fetchval(sql) >= number:
                 return
             await asyncio.sleep(0.01)

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["app.cli", "app.main", "app.worker.app", "uvicorn.protocols.http.httptools_impl", "alembic.config"]
+    ["app.cli", "tests.prepared", "app.worker.app", "uvicorn.protocols.http.httptools_impl", "alembic.config"]
 )
 
 

@@ -24,6 +24,7 @@ from app.demo import stripe
 from app.http.protocol import LoadSheddingProtocol
 from tests.databases import ROOT, Urls
 from tests.processes import Process
+from tests.support.signing import SIGNING_KEY
 
 START_TIMEOUT_S = 90
 
@@ -69,6 +70,7 @@ def environment(urls: Urls) -> dict[str, str]:
         "RATE_LIMIT_PER_ACCOUNT": "100000000",
         "LOG_LEVEL": "WARNING",
         "DRAIN_S": "0",
+        "SIGNING_KEYS": json.dumps([SIGNING_KEY]),
     }
 
 

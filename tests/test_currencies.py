@@ -11,7 +11,8 @@ from app.accounts.directory import Identity, Opening, Profile
 from app.billing.service import BillingService
 from app.configuration.sections import OfferedDefaults, OfferedPacks, Packs
 from app.currencies import CURRENCIES, info_of
-from app.demo.stripe.account import Account, AccountConfig, StripeError
+from app.demo.stripe.account import Account, AccountConfig
+from app.demo.stripe.objects import StripeError
 from app.ledger.errors import UnknownCurrency
 from ciris_billing import Currencies
 from tests.books import connected

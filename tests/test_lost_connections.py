@@ -4,13 +4,17 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
+import uvloop
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.db import Database
+from app.db.driver_pool import Connection
+from app.errors import response_for
 from tests.books import connected
 from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls, create_database, drop_database
@@ -126,6 +130,57 @@ async def test_a_connection_that_went_silent_while_idle_is_replaced_in_time(
     finally:
         if silent is not None:
             os.kill(silent, signal.SIGCONT)
+        await db.close()
+
+
+def write_to_a_closed_transport() -> Exception:
+    """Return what uvloop raises for it."""
+
+    async def write() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+        transport.abort()
+        await asyncio.sleep(0.01)
+        server.close()
+        transport.write(b"x")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RuntimeError) as raised:
+        runner.run(write())
+    return raised.value
+
+
+class Unnoticed:
+    """A connection of the driver that was closed, and does not know it yet: the next write raises `error`."""
+
+    def __init__(self, connection: Any, error: Exception) -> None:
+        self._connection = connection
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def execute(self, *_: object, **__: object) -> None:
+        raise self._error
+
+    fetch = execute
+
+
+@pytest.mark.parametrize("session", [batch_pid, point_read_pid])
+async def test_a_transport_that_closed_before_the_driver_noticed_is_replaced(
+    database: Urls, session: Callable[[Database], Awaitable[int]]
+) -> None:
+    error = await asyncio.to_thread(write_to_a_closed_transport)
+    assert response_for(error).status_code == 503
+    assert response_for(RuntimeError("a bug")).status_code == 500
+    db = Database(SecretStr(database.service))
+    try:
+        first = await session(db)
+        for pool in (db._batches.pool, db._point_reads.pool):
+            pool._idle[:] = [(cast(Connection, Unnoticed(idle, error)), since) for idle, since in pool._idle]
+        assert await session(db) != first
+    finally:
         await db.close()
 
 

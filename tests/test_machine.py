@@ -24,9 +24,12 @@ from hypothesis.stateful import (
 
 from app.accounts.directory import Identity, Profile
 from app.billing import posting
-from app.demo.stripe.account import StripeError
+from app.demo.stripe.objects import StripeError
 from app.demo.stripe.webhooks import signature
+from app.errors import AppError
 from app.holds import service
+from app.ledger import approval_hooks, run_hooks
+from app.ledger.entries import Kind
 from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Credits, Shortfall
@@ -35,7 +38,7 @@ from tests.books import balances
 from tests.conftest import ACTOR
 from tests.payments.test_history import SECRET, History
 from tests.support.account_model import Answer, Model, Sale, Tool
-from tests.support.hold_rules import HoldRules
+from tests.support.approval_rules import ApprovalRules
 from tests.support.service_environment import (
     BEGINNING,
     DAILY_FREE,
@@ -48,6 +51,8 @@ from tests.support.service_environment import (
     running_environment,
 )
 from tests.support.wallet_model import WalletModel
+from tests.support.wallet_rules import RUNS
+from tests.support.wallets import wallet_of
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ SHARES = st.sampled_from([100, 61, 34, 3])  # in percent; the last is less than 
 OUTCOMES = st.sampled_from([True, True, True, False])  # of a dispute: a lost one forbids refunds for good
 
 
-class Machine(HoldRules):
+class Machine(ApprovalRules):
     unpaid: Bundle[Bought] = Bundle("unpaid")
     paid: Bundle[Bought] = Bundle("paid")
 
@@ -88,17 +93,20 @@ class Machine(HoldRules):
 
     # --- spending ---
 
-    @rule(amount_minor=AMOUNTS_MINOR, key=KEYS)
-    def charge(self, amount_minor: int, key: str | None) -> None:
-        self._charge(amount_minor, key)
+    @rule(amount_minor=AMOUNTS_MINOR, key=KEYS, run=RUNS)
+    def charge(self, amount_minor: int, key: str | None, run: str | None) -> None:
+        self._charge(amount_minor, key, run)
 
     @rule(one_too_many=st.booleans())
     def charge_all(self, one_too_many: bool) -> None:
         """To the last credit, after which what is taken back becomes debt; or one more, which is refused."""
         self._charge(100 * max(1, self.model.spendable + one_too_many), None)
 
-    def _charge(self, amount_minor: int, key: str | None) -> None:
-        request = posting.ChargeRequest(self.account_id, amount_minor, "USD", ACTOR, self.now, key)
+    def spend_credits(self, credits: int, run: str | None) -> None:
+        self._charge(100 * credits, None, run)
+
+    def _charge(self, amount_minor: int, key: str | None, run: str | None = None) -> None:
+        request = posting.ChargeRequest(self.account_id, amount_minor, "USD", ACTOR, self.now, key, run_id=run)
         outcome = self.environment.run(self.environment.billing.charge(request))
         if isinstance(outcome, Refused):
             said = _refusal(outcome.error)
@@ -107,16 +115,16 @@ class Machine(HoldRules):
         else:
             word = "replayed" if isinstance(outcome, Replayed) else "done"
             said = (word, outcome.record.balance_after)
-        assert said == self.model.charge(amount_minor, key)
+        assert said == self.model.charge(amount_minor, key, run)
 
-    @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS)
-    def tool_charge(self, name: str, key: str | None) -> None:
-        said = self.environment.run(self._tool_charge(name, key))
-        assert said == self.model.tool_charge(name, key)
+    @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS, run=RUNS)
+    def tool_charge(self, name: str, key: str | None, run: str | None) -> None:
+        said = self.environment.run(self._tool_charge(name, key, run))
+        assert said == self.model.tool_charge(name, key, run)
 
-    async def _tool_charge(self, name: str, key: str | None) -> Answer:
+    async def _tool_charge(self, name: str, key: str | None, run: str | None) -> Answer:
         outcome = await self.environment.tools.charge(
-            self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key
+            self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key, run_id=run
         )
         if isinstance(outcome, Refused):
             return _refusal(outcome.error)
@@ -157,7 +165,14 @@ class Machine(HoldRules):
 
     # --- buying, and the money going back ---
 
-    @initialize(target=paid, spent=st.booleans())
+    @initialize(is_rich=st.booleans())
+    def gift(self, is_rich: bool) -> None:
+        """Let half of the examples pay for all that limits and runs admit."""
+        if is_rich:
+            Machine.grant(self, 300, "grant", None)
+            Machine.add_money(self, 30 * 10**9, Kind.BONUS, None)
+
+    @initialize(target=paid, spent=st.sampled_from([False, False, True]))
     def first_purchases(self, spent: bool) -> Any:
         """Give every example money that can be refunded; random rules alone would seldom do so."""
         sales = [self._open(pack, pack) for pack in PACKS]
@@ -305,8 +320,12 @@ class Machine(HoldRules):
         stored = await balances(self.environment.urls, self.account_id)
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
         check = await self.environment.billing.check(self.account_id, self.now)
-        await self.wallet_agrees()
-        await self.holds_agree()
+        row = await wallet_of(self.environment.urls, self.account_id)
+        await self.wallet_agrees(row)
+        self.holds_agree(row)
+        await self.limits_agree()
+        await self.runs_agree()
+        await self.approvals_agree()
         assert (check.daily_free, check.free, check.paid, check.grants, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
@@ -334,21 +353,45 @@ class Machine(HoldRules):
 def _refusal(error: Exception) -> Answer:
     if isinstance(error, AccountSuspended):
         return ("suspended",)
-    assert isinstance(error, IdempotencyKeyReused), error
-    return ("key reused",)
+    if isinstance(error, IdempotencyKeyReused):
+        return ("key reused",)
+    assert isinstance(error, AppError), error
+    return (error.code,)
+
+
+class ControlMachine(Machine):
+    """A rich account, and only what limits, runs, the brake and approvals decide about."""
+
+    @initialize()
+    def gift(self) -> None:
+        Machine.gift(self, is_rich=True)
+
+
+_STATE = Machine.setup_state()
+KEPT = {
+    *("charge", "tool_charge", "use_money", "hold", "settle_hold", "time_passes", "begin", "ask", "gift"),
+    *("set_limit", "remove_limit", "register", "change_run", "resume", "decide", "use_approval"),
+}
+for _name in {each.function.__name__ for each in (*_STATE.rules, *_STATE.initializers)} - KEPT:
+    setattr(ControlMachine, _name, None)
 
 
 @pytest.mark.timeout(600)  # a failure takes that long to shrink; without one it is half a minute
-def test_the_service_agrees_with_the_model(environment: ServiceEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
-    class BoundMachine(Machine):
+@pytest.mark.parametrize(("machine", "examples"), [(Machine, 40), (ControlMachine, 15)])
+def test_the_service_agrees_with_the_model(
+    machine: type[Machine], examples: int, environment: ServiceEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BoundMachine(machine):  # type: ignore[misc, valid-type]  # a class that a parameter names
         def __init__(self) -> None:
             super().__init__(environment)
-            monkeypatch.setattr(service, "utc_now", lambda: self.now)
+            for module in (service, run_hooks, approval_hooks):
+                monkeypatch.setattr(module, "utc_now", lambda: self.now)
+            monkeypatch.setattr("app.billing.service.brake_of", lambda _: self.brake())
 
     run_state_machine_as_test(
         BoundMachine,
         settings=settings(
-            max_examples=40,
+            max_examples=examples,
             stateful_step_count=30,
             derandomize=False,
             print_blob=True,

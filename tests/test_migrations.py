@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from app.demo.postgres import find_binaries
@@ -59,6 +60,21 @@ async def test_migrating_twice_changes_nothing(own_database: Urls) -> None:
     before = schema(own_database)
     alembic(own_database, "upgrade", "head")
     assert schema(own_database) == before
+
+
+async def test_an_index_whose_build_was_interrupted_is_built_again(own_database: Urls) -> None:
+    alembic(own_database, "downgrade", "0046")
+    connection = await asyncpg.connect(own_database.superuser)
+    await connection.execute("CREATE INDEX ix_subscriptions_started_at ON subscriptions (account_id)")
+    index = "'ix_subscriptions_started_at'::regclass"
+    await connection.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = {index}")
+    alembic(own_database, "upgrade", "head")
+    [row] = await connection.fetch(
+        f"SELECT indisvalid, pg_get_indexdef(indexrelid) AS definition FROM pg_index WHERE indexrelid = {index}"
+    )
+    await connection.close()
+    assert row["indisvalid"]
+    assert "(started_at, subscription_id)" in row["definition"]
 
 
 def lint(sql: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.code_mutants import CODE, Mutant
 from tests.databases import ROOT
-from tests.mutants import CODE, Mutant
 from tests.mutation import probes
 from tests.mutation.accepted import ACCEPTED
 from tests.mutation.patching import live_functions, patch

@@ -45,7 +45,7 @@ def test_every_operation_describes_its_errors(settings: Settings) -> None:
                 assert not missing, f"{method} {path} does not describe {missing}"
 
 
-@pytest.mark.timeout(300)  # a few thousand requests
+@pytest.mark.timeout(900)  # several thousand requests, which take four minutes on a busy machine
 async def test_no_input_gives_a_server_error(own_database: Urls) -> None:
     """Schemathesis over the whole description, against a real server: no 5xx, and every answer as described."""
     secret = "a secret of the tests, long enough"
@@ -70,10 +70,11 @@ async def test_no_input_gives_a_server_error(own_database: Urls) -> None:
             command += ["--checks", "not_a_server_error,status_code_conformance,response_schema_conformance"]
             command += ["--max-examples", "10", "--request-timeout", "10", "--suppress-health-check", "all"]
             command += ["--exclude-path", LOGOUT]  # it would end the session of all that follows
-            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=280)
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=840)
             unhandled = [line for line in server.printed().splitlines() if "unhandled_error" in line]
             assert unhandled == []
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    found = done.stdout[done.stdout.find("= FAILURES =") :]
+    assert done.returncode == 0, found[:8000] + done.stdout[-2000:] + done.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", done.stdout)
     described = description(settings_for(own_database))["paths"]
     assert tested, done.stdout

@@ -90,7 +90,7 @@ async def test_a_caller_who_gives_up_takes_nobody_along_and_keeps_no_place(db: D
 
 
 async def waiting_for(connection: Connection, lock: int) -> int:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (pid := await connection.fetchval(WAITING, lock)) is None:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -36,7 +36,7 @@ TOKEN = "m" * 40
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 BOOKS = (
     *("ledger_entries", "admin_audit_log", "configuration_versions", "ledger_verifications"),
-    *("price_books", "price_book_activations"),
+    *("price_books", "price_book_activations", "ledger_chain"),
 )
 
 
@@ -56,6 +56,7 @@ async def test_every_table_of_the_newest_schema_is_decided_on(database: Urls) ->
     [
         *(sql for table in BOOKS for sql in (f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}")),
         "UPDATE ledger_entries SET delta = 0",
+        "UPDATE ledger_chain SET hash = ''",
         "UPDATE admin_audit_log SET reason = ''",
         "UPDATE configuration_versions SET reason = ''",
         "UPDATE price_books SET document = '{}'",

@@ -124,7 +124,7 @@ async def test_a_database_that_takes_no_writes_is_an_outage(own_database: Urls) 
     await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await connection.close()
     async with running_app(settings_for(own_database)) as app:
-        for _ in range(200):  # until the health probe has noticed it
+        for _ in range(1200):  # until the health probe has noticed it
             if app.state.db.is_read_only:
                 break
             await asyncio.sleep(0.05)

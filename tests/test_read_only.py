@@ -61,7 +61,7 @@ async def test_writes_are_refused_and_reads_answered_until_it_is_writable(own_da
         if not cut:
             service.relay.reset_all()
         await assert_refuses_writes_and_answers_reads(service)
-        await until(lambda: service.db.is_read_only, 20)
+        await until(lambda: service.db.is_read_only)
         ready = await service.client.get("/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "read_only")
         await assert_refuses_writes_and_answers_reads(service)
@@ -96,7 +96,7 @@ async def test_known_to_be_read_only_nothing_is_tried_and_the_log_says_so(own_da
     db = Database(SecretStr(own_database.service), pool_size=5)
     db.watch()
     try:
-        await until(lambda: db.is_read_only, 20)
+        await until(lambda: db.is_read_only)
         with pytest.raises(DatabaseReadOnly):
             async with db.transaction():
                 pytest.fail("it was tried")
@@ -104,7 +104,7 @@ async def test_known_to_be_read_only_nothing_is_tried_and_the_log_says_so(own_da
         async with db.read() as session:
             await session.execute(text("SELECT 1"))
         await set_read_only(own_database, False)
-        await until(lambda: not db.is_read_only, 20)
+        await until(lambda: not db.is_read_only)
     finally:
         await db.close()
 
@@ -119,7 +119,7 @@ async def test_behind_a_pooler_its_read_only_sessions_are_ended(own_database: Ur
         async with running_service(replace(own_database, service=pooler), **options) as service:
             await service.warm_up()
             await set_read_only(own_database, True, cut=True)
-            await until(lambda: service.db.is_read_only, 20)
+            await until(lambda: service.db.is_read_only)
             await asyncio.gather(*(service.answer(ask) for ask in READS for _ in range(3)))
             await assert_refuses_writes_and_answers_reads(service)
             await set_read_only(own_database, False)

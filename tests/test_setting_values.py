@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app.settings import Settings
+from tests.support.signing import SIGNING_KEY
 
 SECRET = "s3cr3t-" + "x" * 40
 STRIPE = {"secret_key": f"sk_live_{SECRET}", "publishable_key": "pk_live_1", "webhook_secret": f"whsec_{SECRET}"}
@@ -30,8 +31,12 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "database_read_max_lag_s": "16",
     "database_pool_size": "20",
     "max_open_purchases": "17",
+    "zero_pro_plan": "gold",
+    "subscription_grace_days": "15",
     "closed_account_payments": "review",
     "return_url_schemes": ["myapp"],
+    "frontend_url": "https://app.example.com",
+    "return_url_origins": ["https://other.example.com"],
     "cors_origins": ["https://app.example.com"],
     "folded_providers": ["oauth:google"],
     "database_timeout_s": "2.5",
@@ -59,6 +64,7 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "stripe_api_base": "http://127.0.0.1:8010",
     "stripe_timeout_s": "2.5",
     "encryption_keys": {"k1": KEY},
+    "signing_keys": [SIGNING_KEY],
     "google_client_ids": ["a-client"],
     "issuers": [ISSUER],
     "public_url": "https://billing.example.com",
@@ -80,9 +86,14 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "usage_debt_limit": "101",
     "cost_record_expires_s": "3601",
     "cost_record_on_expiry": "charge_nothing",
+    "time_zone": "Europe/Kyiv",
     "rate_limit_per_key": "10",
     "rate_limit_per_address": "11",
     "rate_limit_per_account": "12",
+    "event_streams_per_process": "12",
+    "event_streams_per_key": "12",
+    "event_streams_per_user": "12",
+    "event_stream_lifetime_s": "12",
     "redis_url": "redis://h:6379/0",
     "key_rotation_grace_s": "60",
 }

@@ -9,12 +9,15 @@ from pydantic import SecretStr
 from app.db import Database
 from app.verification import verify_books
 from tests.books import connected
+from tests.chaos.control import control_problems
 from tests.chaos.load import Journal
 from tests.chaos.stack import Stack
 from tests.databases import Urls
 
 TABLES = {
     "charge": ("charges", "idempotency_key", "charge_id"),
+    "charge in a run": ("charges", "idempotency_key", "charge_id"),
+    "charge that asks": ("charges", "idempotency_key", "charge_id"),
     "tool charge": ("product_usage_log", "idempotency_key", "usage_log_id"),
     "usage event": ("usage_events", "event_id", "usage_id"),
     "batched event": ("usage_events", "event_id", "usage_id"),
@@ -42,7 +45,7 @@ class Books:
 
 async def audit(stack: Stack, journal: Journal) -> Books:
     """Check that the books have every acknowledged charge once, under the acknowledged id; others at most once; every
-    purchase once.
+    purchase once; no run above its budget, and no charge above a limit without an approval that no other charge used.
     """
     problems: list[str] = []
     acknowledged = unacknowledged = found_all_the_same = 0
@@ -59,6 +62,7 @@ async def audit(stack: Stack, journal: Journal) -> Books:
         ]
         problems += [f"{kind} {key}: booked {len(ids)} times" for key, ids in booked.items() if len(ids) > 1]
     problems += await _purchase_problems(stack, journal)
+    problems += await control_problems(stack.urls)
     problems += await _ledger_problems(stack.urls)
     return Books(acknowledged, unacknowledged, found_all_the_same, len(journal.paid), problems)
 

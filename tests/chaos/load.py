@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.chaos import control
+from tests.chaos.control import ControlLoad
 from tests.chaos.stack import Api, Stack, users
 
 CALLER_TIMEOUT_S = 5.0
@@ -23,7 +25,10 @@ BUYERS = 2
 REPORTERS = 2
 READERS = 1
 ADMINS = 1
+DELEGATORS = 1
+ASKERS = 1
 OK = (200, 201, 409)
+REFUSED = 402
 METRIC = {"type": "llm_tokens", "provider": "chaos", "model": "chaos", "input_tokens": 900, "output_tokens": 120}
 EVENTS_A_BATCH = 10
 
@@ -40,7 +45,7 @@ class Call:
 
     @property
     def ok(self) -> bool:
-        return self.status in OK
+        return self.status in OK or (self.status == REFUSED and self.problem is None)
 
 
 @dataclass
@@ -98,7 +103,7 @@ class Caller:
                     return 0, None, httpx.Headers()
                 continue
             took_s = time.monotonic() - started_s
-            self._journal.calls.append(Call(kind, started_s, took_s, answer.status_code, self._problem(answer)))
+            self._journal.calls.append(Call(kind, started_s, took_s, answer.status_code, self._problem(kind, answer)))
             return answer.status_code, answer.json(), answer.headers
         raise AssertionError
 
@@ -111,9 +116,11 @@ class Caller:
             problem = f"{type(error).__name__} from a process that lives"
         self._journal.calls.append(Call(kind, started_s, now_s - started_s, 0, problem))
 
-    def _problem(self, answer: httpx.Response) -> str | None:
+    def _problem(self, kind: str, answer: httpx.Response) -> str | None:
         status = answer.status_code
         if status in OK or status in self._tolerated:
+            return None
+        if status == REFUSED and answer.json()["code"] == control.REFUSALS.get(kind):
             return None
         if status != 503:
             return f"{status}: {answer.text[:200]}"
@@ -128,6 +135,7 @@ class Load:
         self._stack = stack
         self._caller = Caller(stack, self.journal, tolerated)
         self._random = random.Random(seed)
+        self._control = ControlLoad(self._caller, self.journal, stack.keys.admin, self._random)
         self._stripe = httpx.AsyncClient(
             base_url=stack.stripe.url, headers={"Authorization": f"Bearer {stack.stripe.secret_key}"}, trust_env=False
         )
@@ -150,6 +158,10 @@ class Load:
                     everybody.create_task(self._repeat(self._report, users()[i]))
                 for _ in range(READERS):
                     everybody.create_task(self._repeat(self._look, {}))
+                for i in range(DELEGATORS):
+                    everybody.create_task(self._repeat(self._control.delegate, users()[i]))
+                for i in range(ASKERS):
+                    everybody.create_task(self._repeat(self._control.ask, users()[i]))
                 for _ in range(ADMINS):
                     everybody.create_task(self._repeat(self._read_reports, {}))
         finally:
@@ -251,7 +263,7 @@ CHARGES = {
     "usage event": ("/v1/usage", "event_id", "transaction_id"),
 }
 """By kind: path, and the names of its key in the request and of its id in the answer."""
-KINDS = ("check", *CHARGES, "batch", "purchase", "purchase status", "user token", "report")
+KINDS = ("check", *CHARGES, "batch", "purchase", "purchase status", "user token", "report", *control.KINDS)
 
 
 @asynccontextmanager

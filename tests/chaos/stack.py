@@ -25,13 +25,16 @@ from app.auth.caller import Permission
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.db.version_mark import VersionMark
 from app.demo.postgres import Cluster, ephemeral_cluster
 from app.ledger.entries import Cause, Kind
-from app.ledger.pools import Credits
+from app.ledger.pools import CREDIT, Credits
+from app.limits.service import LimitService, NewLimit
 from app.pricing.book import BookDocument
 from app.pricing.editing import Author, activate, propose
 from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
+from tests.chaos.control import CAREFUL
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.chaos.traffic import Traffic
 from tests.conftest import ACTOR
@@ -240,7 +243,9 @@ def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
 
 
 async def _fill(urls: Urls) -> Keys:
-    """Create accounts with plenty of credits and money, a price book, a key that may charge, and an admin who reads."""
+    """Create accounts with plenty of credits and money, a price book, a key that may charge, and an admin who
+    reads and approves. A limit asks about each charge of one agent.
+    """
     db = Database(SecretStr(urls.service))
     settings = Settings(
         mode=Mode.DEVELOPMENT,
@@ -255,12 +260,14 @@ async def _fill(urls: Urls) -> Keys:
         )
         async with locked(db, account_id, now) as account:
             account.give_money(10**6 * DOLLAR, Kind.OPENING_GRANT, Cause("account", account_id), ACTOR, now)
+        asks = NewLimit("agent", CAREFUL, "lifetime", CREDIT, 0, "ask")
+        await LimitService(db, billing.accounts, VersionMark(db)).put(account_id, asks, "operator", now)
     permissions = {Permission.READ, Permission.WRITE, Permission.USAGE_WRITE}
     async with db.transaction() as tx:
         version = await propose(tx, BOOK, author := Author("chaos", None, "chaos", now))
         await activate(tx, version, now - timedelta(days=30), author)
         key = await create_key(tx, environment="live", name="chaos", permissions=permissions, now=now)
-        await add_admin(tx, ADMIN, "viewer", now=now)
+        await add_admin(tx, ADMIN, "support", now=now)
         session = await AdminSessions(db, settings).open_for_script(tx, ADMIN, now=now)
     await db.close()
     return Keys(key.secret_text, session)

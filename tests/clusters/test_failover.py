@@ -39,7 +39,7 @@ async def test_writes_wait_for_the_promotion_and_reads_do_not(books: Urls, prima
         for ask in READS:
             answer = await service.answer(ask)
             assert answer.status_code == ask.expects, (str(ask), answer.text)
-        await until(lambda: service.db.is_read_only, 20)
+        await until(lambda: service.db.is_read_only)
         assert (await service.client.get("/ready")).json()["status"] == "read_only"
         superuser = primary.urls("postgres").superuser.replace(f":{primary.port}/", f":{standby.port}/")
         connection = await asyncpg.connect(superuser)

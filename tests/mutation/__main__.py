@@ -4,8 +4,8 @@
 
 A word limits the run to files that contain it. Each mutation runs the tests that execute the mutated statement.
 Results are kept in `var/mutation.jsonl` by the content of the mutated file, so an interrupted run continues where it
-stopped. `--write` writes docs/mutation.md. Exit status 1: a mutation survived that tests/mutation/accepted.py does
-not explain.
+stopped. `--share` tries a random sample, the same one each time. `--write` writes docs/mutation.md. Exit status 1: a
+mutation survived that tests/mutation/accepted.py does not explain.
 """
 
 import argparse
@@ -145,7 +145,8 @@ def main() -> int:
         for thread in threads:
             thread.join()
     if options.write:
-        REPORT.write_text(report(jobs, outcomes, datetime.now(UTC).date()), encoding="utf-8")
+        shown = chosen if chosen else jobs  # `--share 0` only writes
+        REPORT.write_text(report(shown, len(jobs), outcomes, datetime.now(UTC).date()), encoding="utf-8")
     survived = [job for job in chosen if outcomes.get(job.digest) == "survived"]
     unexplained = [job for job in survived if job.reason is None]
     broken = [job for job in chosen if outcomes.get(job.digest) not in ("noticed", "survived", "timeout")]

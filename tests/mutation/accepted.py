@@ -22,6 +22,10 @@ ACCEPTED: dict[Survivor, str] = {
         ("app/auth/cache.py", "self._invalidations += 1", "1 → 2"),
     ),
     **_because(
+        "equal: the rank of a decided dispute is only compared with 0, that of an undecided one",
+        ("app/payments/facts.py", 'return (1, decided_s, dispute.status == "lost")', "1 → 2"),
+    ),
+    **_because(
         "equal: an account without an id has no charges, so the next lines find none and raise the same error",
         ("app/billing/service.py", "if account_id is None: raise ChargeNotFound", "raise ChargeNotFound → pass"),
     ),

@@ -1,4 +1,4 @@
-"""Which tests execute which statements, and what each test costs: one run of the tests with probes.
+"""The recording of which tests execute which statements, and of each test's cost: one run of the tests with probes.
 
 Kept in `var/mutation-tests.json` for each test file by content, so a changed test file alone is run again.
 """
@@ -23,7 +23,7 @@ from tests.mutation.probes import AT_IMPORT, HITS, with_probes
 from tests.mutation.selection import noticing_files
 
 KEPT = ROOT / "var" / "mutation-tests.json"
-MAX_COST_S = 30.0
+MAX_COST_S = 15.0
 """A mutation survives when the tests that execute it, in this time of the recorded run, pass."""
 
 

@@ -16,28 +16,31 @@ condition, a sum, a number, a raise. `python -m tests.mutation --write` writes t
 METHOD = f"""A mutation is noticed when a test fails or does not end. Each mutation runs the tests that execute the
 changed statement, the closest and cheapest first, up to {MAX_COST_S:.0f} seconds of tests. A mutation of a statement
 that no test executes survives. Results are kept by the content of the changed file: a changed file is tried again.
-A run begins with the mutations whose tests are cheapest, so the score of an unfinished run is too good.
+A run begins with the mutations whose tests are cheapest, so the score of an unfinished run is too good; that of
+a random sample is fair.
 """
 
 
-def report(jobs: list[Job], outcomes: Mapping[str, str], today: date) -> str:
+def report(jobs: list[Job], of: int, outcomes: Mapping[str, str], today: date) -> str:
+    """Return the page. `jobs`: all mutations, or a random sample of `of` mutations."""
     done = [job for job in jobs if job.digest in outcomes]
     survivors = [job for job in done if outcomes[job.digest] in ("survived", "stale")]
     count, alive = Counter(map(_package, done)), Counter(map(_package, survivors))
     explained = Counter(_package(job) for job in survivors if job.reason)
     rows = [_row(f"`{package}`", count[package], alive[package], explained[package]) for package in count]
-    how_many = "Every" if len(done) == len(jobs) else f"{len(done)} of {len(jobs)}"
-    verb = "mutation was" if len(done) == len(jobs) else "mutations were"
+    state = f"{len(done)} of {of} mutations were tried" if len(done) < of else "Every mutation was tried"
+    if len(done) == len(jobs) < of:
+        state += ", a random sample"
     table = [f"| {' | '.join(_cells(job, outcomes))} |" for job in survivors]
     return "\n".join(
         [
             HEAD,
-            f"{METHOD}\nState of {today.isoformat()}: {how_many} {verb} tried.\n",
+            f"{METHOD}\nState of {today.isoformat()}: {state}.\n",
             "| package | mutations | noticed | explained | unexplained | score |",
             "|---|---:|---:|---:|---:|---:|",
             *rows,
             _row("all", len(done), len(survivors), explained.total()),
-            "\nThe score is the noticed share of all mutations, those with an explanation included.\n",
+            "\nThe score is the noticed share of the tried mutations, those with an explanation included.\n",
             "## Survivors\n",
             "| file | line | change | why no test fails |",
             "|---|---|---|---|",

@@ -10,7 +10,7 @@ NOT_MUTATED = ("__init__.py", "models.py", "schemas.py", "checks.py", "webhooks.
 
 FOLDERS = (
     *("accounts", "auth", "billing", "metering", "payments", "tools", "wallet"),
-    *("admin", "neighbours", "risk", "worker"),
+    *("admin", "limits", "live", "neighbours", "risk", "worker"),
 )
 SINGLE = (
     *("batch_transactions", "circuit_breaker", "cli", "currencies", "hostile_callers", "hostile_clients", "machine"),

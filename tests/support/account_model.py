@@ -1,11 +1,14 @@
 """One account as plain arithmetic: the oracle of test_machine.py. Credits, unless a name says `_minor`.
 
-Answers: ("done", left...), ("replayed", left then...), ("shortfall", has, needs), ("suspended",), ("key reused",).
+Answers: ("done", left...), ("replayed", left then...), ("shortfall", has, needs), ("suspended",), ("key reused",),
+or the code of a limit, run or brake that refuses.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.support.limit_model import LimitModel
+from tests.support.run_model import Asked
 from tests.support.wallet_model import WalletModel
 
 Answer = tuple[object, ...]
@@ -37,6 +40,7 @@ class Model:
     free: int
     tools: dict[str, Tool]
     wallet: WalletModel
+    limits: LimitModel = field(default_factory=LimitModel)
     paid: int = 0
     debt: int = 0
     uses: int = 0
@@ -48,8 +52,8 @@ class Model:
         for tool in self.tools.values():
             tool.free = max(tool.free, min(tool.free + tool.a_day, tool.cap))
 
-    def charge(self, amount_minor: int, key: str | None) -> Answer:
-        return self._once("charge", key, amount_minor, lambda: self._charge((amount_minor + 99) // 100))
+    def charge(self, amount_minor: int, key: str | None, run: str | None = None) -> Answer:
+        return self._once("charge", key, amount_minor, lambda: self._charge((amount_minor + 99) // 100, run))
 
     @property
     def spendable(self) -> int:
@@ -60,9 +64,11 @@ class Model:
         """Paid credits and live grants."""
         return self.paid + self.wallet.credits
 
-    def _charge(self, cost: int) -> Answer:
+    def _charge(self, cost: int, run: str | None) -> Answer:
         if self.suspended or self.spendable < cost:
             return ("suspended",) if self.suspended else ("shortfall", self.spendable, cost)
+        if refusal := self._refusal(Asked("credit", cost, run)):
+            return (refusal,)
         from_daily = min(cost, self.daily_free)
         rest = self.wallet.burn(cost - from_daily, money=False)
         from_free = min(rest, self.free)
@@ -70,13 +76,22 @@ class Model:
         self.paid, self.uses = self.paid - (rest - from_free), self.uses + cost
         return "done", self.main_pool
 
-    def tool_charge(self, name: str, key: str | None) -> Answer:
-        return self._once("tool", key, name, lambda: self._tool_charge(self.tools[name]))
+    def _refusal(self, asked: Asked) -> str | None:
+        """Count a charge, unless a limit, a run or the brake refuses it."""
+        refusal = self.limits.admit(asked, self.wallet.now)
+        if refusal is None:
+            self.limits.spend(asked, self.wallet.now)
+        return refusal
 
-    def _tool_charge(self, tool: Tool) -> Answer:
+    def tool_charge(self, name: str, key: str | None, run: str | None = None) -> Answer:
+        return self._once("tool", key, name, lambda: self._tool_charge(name, self.tools[name], run))
+
+    def _tool_charge(self, name: str, tool: Tool, run: str | None) -> Answer:
         source = "free" if tool.free else "paid" if tool.paid else "main_pool"
         if self.suspended or (source == "main_pool" and self.main_pool < tool.price):
             return ("suspended",) if self.suspended else ("shortfall", self.main_pool, tool.price)
+        if refusal := self._refusal(Asked("credit", tool.price if source == "main_pool" else 0, run, tool=name)):
+            return (refusal,)
         tool.free, tool.paid = tool.free - (source == "free"), tool.paid - (source == "paid")
         self.uses, tool.uses = self.uses + (tool.price if source == "main_pool" else 0), tool.uses + 1
         self.paid -= self.wallet.burn(tool.price, money=False) if source == "main_pool" else 0

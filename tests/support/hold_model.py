@@ -1,10 +1,11 @@
 """Holds as plain arithmetic: their part of the oracle of test_machine.py. Credits, or nanos of money."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from tests.support.account_model import Model
+from tests.support.run_model import Asked, ModelUnit, Spent
 from tests.support.wallet_model import ModelLot
 
 Place = Literal["daily_free", "free", "paid", "money"]
@@ -18,7 +19,13 @@ class ModelHold:
     created_at: datetime
     expires_at: datetime
     on_expiry: str
+    run: str | None = None
+    spent: Spent = field(init=False)
     reported: int = 0
+
+    @property
+    def unit(self) -> ModelUnit:
+        return "USD" if self.money else "credit"
 
 
 def open_hold(model: Model, amount: int, *, money: bool, on_expiry: str, lifetime: timedelta) -> ModelHold | None:
@@ -49,9 +56,12 @@ def settle(model: Model, hold: ModelHold, amount: int) -> tuple[int, int]:
     beyond = 0
     if amount > hold.amount and not model.suspended:
         beyond = min(amount - hold.amount, model.wallet.spendable_money if hold.money else model.spendable)
+        beyond = model.limits.room(Asked(hold.unit, beyond, hold.run, uses=0), model.wallet.now)
         if beyond:
+            model.limits.spend(Asked(hold.unit, beyond, hold.run, uses=0), model.wallet.now)
             again = open_hold(model, beyond, money=hold.money, on_expiry="release", lifetime=timedelta())
             assert again is not None
+    hold.spent.amount, hold.spent.uses, hold.spent.is_open = captured, int(amount > 0), False
     if hold.money:
         model.wallet.used += captured + beyond
     else:

@@ -1,7 +1,8 @@
 """Holds in the state machine of test_machine.py: opening, reporting, capturing, releasing, expiring."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -11,8 +12,8 @@ from app.ledger.hold_queries import Place
 from app.ledger.holds import OnExpiry
 from tests.conftest import ACTOR
 from tests.support.hold_model import ModelHold, open_hold, settle
-from tests.support.wallet_rules import NANOS, WalletRules
-from tests.support.wallets import wallet_of
+from tests.support.run_model import Asked
+from tests.support.wallet_rules import NANOS, RUNS, WalletRules
 
 NTH = st.integers(0, 7)
 PARTS = st.sampled_from([0, 34, 100, 150])  # in percent; the last is more than the hold
@@ -33,8 +34,11 @@ class HoldRules(WalletRules):
         of_all=st.booleans(),
         hours=st.sampled_from([1, 3, 24]),
         on_expiry=st.sampled_from(get_args(OnExpiry)),
+        run=RUNS,
     )
-    def hold(self, credits: int, nanos: int, money: bool, of_all: bool, hours: int, on_expiry: OnExpiry) -> None:
+    def hold(
+        self, credits: int, nanos: int, money: bool, of_all: bool, hours: int, on_expiry: OnExpiry, run: str | None
+    ) -> None:
         """Of an amount, or of all that there is."""
         there_is = self.model.wallet.spendable_money if money else self.model.spendable
         amount = there_is if of_all and there_is else nanos if money else credits
@@ -47,15 +51,22 @@ class HoldRules(WalletRules):
             on_expiry,
             ACTOR,
             self.now,
+            run_id=run,
         )
         outcome = self.environment.run(self.environment.holds.run(request))
         if self.model.suspended:
             assert isinstance(outcome, Rejected)
             return
+        asked = Asked("USD" if money else "credit", amount, request.run_id)
+        if amount <= there_is and (refusal := self.model.limits.admit(asked, self.now)):
+            assert isinstance(outcome, Rejected)
+            assert outcome.error.code == refusal
+            return
         expected = open_hold(self.model, amount, money=money, on_expiry=on_expiry, lifetime=lifetime)
         if expected is None:
             assert outcome == Unpaid(there_is, amount, "USD" if money else "credit")
             return
+        expected.run, expected.spent = request.run_id, self.model.limits.spend(asked, self.now, is_open=True)
         assert isinstance(outcome, Done)
         assert [part.amount for part in outcome.hold.parts] == [part for _, part in expected.parts]
         self.holds.append((Place(self.account_id, outcome.hold.hold_id), expected))
@@ -111,7 +122,6 @@ class HoldRules(WalletRules):
             amounts = {"release": 0, "capture_reported": hold.reported, "capture_all": hold.amount}
             settle(self.model, hold, amounts[hold.on_expiry])
 
-    async def holds_agree(self) -> None:
-        row = await wallet_of(self.environment.urls, self.account_id)
+    def holds_agree(self, row: Mapping[str, Any]) -> None:
         held = [sum(hold.amount for _, hold in self.holds if hold.money == money) for money in (False, True)]
         assert [row["held_credits"], row["held_money_nanos"]] == held

@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from app.admin.audit.log import record_by_caller
+from app.approvals.service import ApprovalService
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
+from app.cost_records.service import CostRecordService
 from app.db import Database
 from app.db.version_mark import VersionMark
 from app.holds.service import HoldService
+from app.limits.service import LimitService
 from app.metering.service import UsageService
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
 from app.pricing.service import PriceBooks
 from app.pricing.unknown_models import UnknownModels
+from app.runs.service import RunService
 from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from app.wallet.service import WalletService
@@ -52,6 +57,9 @@ class ServiceEnvironment:
     wallet: WalletService
     usage: UsageService
     holds: HoldService
+    limits: LimitService
+    runs: RunService
+    approvals: ApprovalService
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.runner.run(work)
@@ -99,7 +107,12 @@ async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> Servi
         VersionMark(db),
     )
     holds = HoldService(db, billing.batcher, billing.configuration)
-    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet, usage, holds)
+    limits = LimitService(db, billing.accounts, VersionMark(db), record_by_caller)
+    runs = RunService(db, CostRecordService(db, billing.batcher, billing.configuration))
+    approvals = ApprovalService(db, billing.accounts, runs)
+    return ServiceEnvironment(
+        runner, urls, db, gateway, billing, inventory, payments, wallet, usage, holds, limits, runs, approvals
+    )
 
 
 @dataclass

@@ -16,6 +16,17 @@ USAGE_ROWS: dict[str, Row] = {
         "first_seen_at": NOW,
         "last_seen_at": NOW,
     },
+    "refused_requests": {
+        "account_id": ACCOUNT,
+        "refusal_id": uuid.UUID(int=4),
+        "request_id": "r",
+        "key_id": "k",
+        "route": "/v1/billing/charges",
+        "code": "insufficient_credits",
+        "detail": "Insufficient credits",
+        "figures": "{}",
+        "created_at": NOW,
+    },
     "llm_usage": {
         "account_id": ACCOUNT,
         "usage_log_id": uuid.UUID(int=5),

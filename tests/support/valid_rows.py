@@ -2,7 +2,22 @@
 
 import uuid
 
-from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, Row
+from tests.support.payment_rows import PAYMENT_ROWS
+from tests.support.refill_rows import REFILL_ROWS
+from tests.support.row_values import (
+    ACCOUNT,
+    ADMIN,
+    BOOK_VERSION,
+    CHARGED,
+    CLAIMED,
+    HOLD,
+    INVITER,
+    LIMIT,
+    NOBODY,
+    NOW,
+    Row,
+)
+from tests.support.subscription_rows import SUBSCRIPTION_ROWS
 from tests.support.usage_rows import USAGE_ROWS
 
 ROWS: dict[str, Row] = {
@@ -14,6 +29,22 @@ ROWS: dict[str, Row] = {
         "created_at": NOW,
     },
     "moved_accounts": {"account_id": ACCOUNT, "origin": "z-billing", "details": "{}", "moved_at": NOW},
+    "grant_claims": {
+        "account_id": ACCOUNT,
+        "kind": "signup",
+        "occasion": "",
+        "grant_id": CLAIMED,
+        "created_at": NOW,
+    },
+    "referrals": {
+        "account_id": ACCOUNT,
+        "inviter_id": INVITER,
+        "created_at": NOW,
+        "due_at": None,
+        "paid_at": None,
+    },
+    **PAYMENT_ROWS,
+    **SUBSCRIPTION_ROWS,
     "erased_identities": {"digest": b"d" * 32, "erased_at": NOW},
     "accounts": {
         "account_id": uuid.UUID(int=2),
@@ -62,7 +93,6 @@ ROWS: dict[str, Row] = {
         "admin_id": ADMIN,
         "created_at": NOW,
     },
-    "payment_providers": {"environment": "live", "encryption_key_id": "k", "sealed": b"x", "updated_at": NOW},
     "ledger_entries": {
         "account_id": ACCOUNT,
         "entry_no": 1,
@@ -76,6 +106,7 @@ ROWS: dict[str, Row] = {
         "actor_id": "tests",
         "created_at": NOW,
     },
+    "ledger_chain": {"account_id": ACCOUNT, "entry_no": 1, "hash": b"h" * 32, "latest": None},
     "grants": {
         "account_id": ACCOUNT,
         "grant_id": uuid.UUID(int=10),
@@ -103,6 +134,22 @@ ROWS: dict[str, Row] = {
         "expires_at": NOW,
         "created_at": NOW,
     },
+    "key_uses": {"account_id": ACCOUNT, "key_id": "0123456789abcdef", "minute_start": NOW, "paused_at": None},
+    "runs": {
+        "account_id": ACCOUNT,
+        "run_uuid": uuid.UUID(int=13),
+        "run_id": "run",
+        "parent_uuid": None,
+        "ancestors": [],
+        "unit": None,
+        "budget": None,
+        "status": "open",
+        "pause_reason": None,
+        "fingerprint": b"f",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "closed_at": None,
+    },
     "money_credits": {
         "account_id": ACCOUNT,
         "money_credit_id": uuid.UUID(int=12),
@@ -123,6 +170,32 @@ ROWS: dict[str, Row] = {
         "grant_id": None,
         "amount": 5,
     },
+    "limits": {
+        "account_id": ACCOUNT,
+        "limit_id": uuid.UUID(int=13),
+        "scope": "agent",
+        "scope_value": "scout",
+        "time_window": "day",
+        "unit": "credit",
+        "amount": 5,
+        "action": "refuse",
+        "owner": "operator",
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "limit_counters": {"account_id": ACCOUNT, "limit_id": LIMIT, "window_start": NOW, "counted": 0},
+    "evaluated_limits": {"account_id": ACCOUNT, "cause_id": CHARGED, "limits": "[]"},
+    "approvals": {
+        "account_id": ACCOUNT,
+        "approval_id": uuid.UUID(int=15),
+        "kind": "limit",
+        "limit_id": LIMIT,
+        "unit": "credit",
+        "amount": 5,
+        "status": "pending",
+        "expires_at": NOW,
+        "created_at": NOW,
+    },
     "charges": {
         "account_id": ACCOUNT,
         "charge_id": uuid.UUID(int=3),
@@ -140,6 +213,7 @@ ROWS: dict[str, Row] = {
         "metadata": "{}",
         "created_at": NOW,
     },
+    "charge_purposes": {"account_id": ACCOUNT, "charge_id": CHARGED, "purpose": b"p" * 32, "double_of": None},
     "credits": {
         "account_id": ACCOUNT,
         "credit_id": uuid.UUID(int=4),
@@ -205,26 +279,6 @@ ROWS: dict[str, Row] = {
         "actor_id": "tests",
         "created_at": NOW,
     },
-    "purchases": {
-        "account_id": ACCOUNT,
-        "purchase_id": uuid.UUID(int=8),
-        "environment": "live",
-        "pack": "standard",
-        "credits": 20,
-        "amount_minor": 500,
-        "currency": "USD",
-        "idempotency_key": "key",
-        "caller_kind": "key",
-        "payment_intent_id": "pi_1",
-        "status": "pending",
-        "status_at": NOW,
-        "credit_id": None,
-        "refunded_minor": 0,
-        "credits_refunded": 0,
-        "credits_disputed": 0,
-        "created_at": NOW,
-        "updated_at": NOW,
-    },
     "alert_rules": {"rule": "spend_spike", "action": "notify", "threshold": 1, "window_h": 24, "minimum": 0},
     "alerts": {
         "alert_id": uuid.UUID(int=70),
@@ -246,33 +300,15 @@ ROWS: dict[str, Row] = {
         "decided_by": None,
         "reopened_at": None,
     },
-    "purchase_disputes": {
+    "stream_tickets": {
+        "digest": b"d" * 32,
         "account_id": ACCOUNT,
-        "purchase_id": uuid.UUID(int=9),
-        "dispute_id": "du_1",
-        "amount_minor": 500,
-        "status": "open",
-        "updated_at": NOW,
+        "origin": "https://app.example.com",
+        "token_id": "t",
+        "token_issued_at": NOW,
+        "token_expires_at": NOW,
+        "expires_at": NOW,
     },
-    "purchase_refunds": {
-        "account_id": ACCOUNT,
-        "purchase_id": uuid.UUID(int=9),
-        "refund_id": "re_1",
-        "amount_minor": 500,
-        "status": "pending",
-        "created_at": NOW,
-        "updated_at": NOW,
-    },
-    "payment_events": {
-        "environment": "live",
-        "event_id": "evt_1",
-        "type": "charge.refunded",
-        "payment_intent_id": None,
-        "outcome": "applied",
-        "created_at": NOW,
-        "received_at": NOW,
-    },
-    "payment_cursors": {"environment": "live", "events_read_until": NOW},
     "admin_sessions": {
         "session_id": uuid.UUID(int=11),
         "admin_id": ADMIN,
@@ -306,4 +342,5 @@ ROWS: dict[str, Row] = {
         "problem": None,
     },
     **USAGE_ROWS,
+    **REFILL_ROWS,
 }

@@ -1,6 +1,7 @@
 """Grants and money in the state machine of test_machine.py: giving, ending, expiring, spending, taking back."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from app.auth.caller import UsagePolicy
 from app.ledger.entries import Kind
 from app.ledger.errors import IdempotencyKeyReused
 from app.ledger.locked_account import lock_account, write
+from app.metering.attribution import Attribution
 from app.metering.events import (
     Accepted,
     Outcome,
@@ -29,13 +31,15 @@ from app.wallet.money_credits import give_money
 from app.wallet.service import Grant, NewGrant
 from tests.conftest import ACTOR
 from tests.support.account_model import Model
+from tests.support.run_model import Asked
 from tests.support.wallet_model import ModelLot
-from tests.support.wallets import wallet_of
 
 if TYPE_CHECKING:
     from tests.support.service_environment import ServiceEnvironment
 
 KEYS = st.sampled_from([None, "a", "b"])
+RUN_NAMES = ("a", "b", "c")
+RUNS = st.sampled_from([None, *RUN_NAMES])
 DEBT_LIMIT = 4 * 10**9
 NANOS = st.sampled_from([1, 400_000, 10**9, 3 * 10**9 + 1])
 
@@ -135,9 +139,16 @@ class WalletRules(RuleBasedStateMachine):
             await write(tx, [account], self.now)
 
     @rule(
-        nanos=NANOS, of_all=st.booleans(), key=KEYS, policy=st.sampled_from(["refuse", "debt"]), days=st.integers(0, 2)
+        nanos=NANOS,
+        of_all=st.booleans(),
+        key=KEYS,
+        policy=st.sampled_from(["refuse", "debt"]),
+        days=st.integers(0, 2),
+        run=RUNS,
     )
-    def use_money(self, nanos: int, of_all: bool, key: str | None, policy: UsagePolicy, days: int) -> None:
+    def use_money(
+        self, nanos: int, of_all: bool, key: str | None, policy: UsagePolicy, days: int, run: str | None
+    ) -> None:
         """Report an event: of any cost, or of more than the account's money by so much; some of earlier days."""
         nanos += self.model.wallet.spendable_money if of_all else 0
         event = UsageEvent(
@@ -146,17 +157,26 @@ class WalletRules(RuleBasedStateMachine):
             Metered("sms", Decimal(1)),
             stated=StatedCost("nanos", nanos),
             occurred_at=self.now - timedelta(days=days),
+            attribution=Attribution(run_id=run),
         )
         terms = Terms(ACTOR, self.now, policy, DEBT_LIMIT, max_stated_nanos=10**12)
         outcome = self.environment.run(self.environment.usage.record_one(self.account_id, event, terms))
-        assert self._said(outcome) == self._expected_use(nanos, key, policy)
+        assert self._said(outcome) == self._expected_use(nanos, key, policy, run)
 
-    def _expected_use(self, nanos: int, key: str | None, policy: UsagePolicy) -> str:
+    def _expected_use(self, nanos: int, key: str | None, policy: UsagePolicy, run: str | None) -> str:
         if key in self.usage_keys:
             return "repeated" if self.usage_keys[key] == nanos else "event_id_reused"
         if self.model.suspended:
             return "account_suspended"
-        answer = self.model.wallet.use(nanos, DEBT_LIMIT if policy == "debt" else None)
+        limits, wallet = self.model.limits, self.model.wallet
+        asked = Asked("USD", nanos, run)
+        if policy == "refuse" and nanos <= wallet.spendable_money and (refusal := limits.admit(asked, self.now)):
+            return refusal
+        answer = wallet.use(nanos, DEBT_LIMIT if policy == "debt" else None)
+        if answer in ("charged", "debt"):
+            limits.spend(asked, self.now)
+            for each in limits.runs.line(run):
+                each.may_exceed |= policy == "debt"
         if key is not None and answer in ("charged", "debt"):
             self.usage_keys[key] = nanos
         return answer
@@ -177,9 +197,9 @@ class WalletRules(RuleBasedStateMachine):
         """Add all that was written so far to the sums by day. What comes later is not in them."""
         self.environment.run(roll_up(self.environment.db, datetime.now(UTC) + SETTLED))
 
-    async def wallet_agrees(self) -> None:
+    async def wallet_agrees(self, row: Mapping[str, Any]) -> None:
         """Compare the account's row, and the grants, with the model."""
-        wallet, row = self.model.wallet, await wallet_of(self.environment.urls, self.account_id)
+        wallet = self.model.wallet
         assert (row["money_nanos"], row["money_debt_nanos"]) == (wallet.money, wallet.debt)
         totals = [row[f"money_{name}_nanos"] for name in ("purchased", "granted", "used")]
         assert totals == [wallet.purchased, wallet.granted, wallet.used]
