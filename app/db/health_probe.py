@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from app.ending import end
+
 EVERY_S = 0.5
 TIMEOUT_S = 1.0
 TIMEOUT_WHILE_DOWN_S = 3.0
@@ -40,8 +42,7 @@ class HealthProbe:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _run(self) -> None:
         while True:

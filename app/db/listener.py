@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from app.connection_urls import PostgresUrl
 from app.db import ID_CLOCK
+from app.ending import end
 
 HEARTBEAT_S = 0.2
 CURRENT_FOR_S = 0.9  # 1 s is guaranteed
@@ -63,8 +64,7 @@ class NotificationListener:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     def is_current(self, now_s: float) -> bool:
         """Return whether all commits until CURRENT_FOR_S ago have been handled. `now_s`: the event loop's clock."""

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.db import Database, Session
+from app.ending import end
 from app.errors import is_database_unavailable
 from app.observability.metrics import REPLICA_LAG
 from app.settings import Settings
@@ -105,8 +106,7 @@ class ReadReplica:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         if self._replica is not None:
             await self._replica.close()
 

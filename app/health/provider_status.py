@@ -11,6 +11,7 @@ import structlog
 
 from app.clock import utc_now
 from app.db import Database
+from app.ending import end
 from app.errors import is_database_unavailable
 from app.payments.errors import (
     PaymentProviderForbids,
@@ -68,8 +69,7 @@ class ProviderProbe:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _run(self) -> None:
         started = time.perf_counter()

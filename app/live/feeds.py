@@ -20,6 +20,7 @@ import structlog
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ending import end
 from app.errors import describe, is_database_unavailable
 from app.http.schemas import MAX_INT64
 from app.ledger import approval_queries
@@ -141,8 +142,7 @@ class Feeds:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def read(self, account_id: UUID, after: int | None = None) -> Reading | None:
         """Read an account, and a page of the changes after an entry. None if it does not exist."""

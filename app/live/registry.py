@@ -14,6 +14,7 @@ import structlog
 
 from app.auth.continuing import ContinuingChecks, Credential, KeyUse
 from app.clock import utc_now
+from app.ending import end
 from app.errors import describe, is_database_unavailable
 from app.live.errors import StreamsFull, TooManyStreams
 from app.live.schemas import EndReason
@@ -93,8 +94,7 @@ class Registry:
         for stream in self._ends_s:
             stream.end("draining")
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

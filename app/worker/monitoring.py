@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 import app.health.router
 from app.db import Database
+from app.ending import end
 from app.errors import install_error_handlers
 from app.health.gauges import keep_measuring_books, measure_connections
 from app.settings import Settings
@@ -59,7 +60,7 @@ async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
         yield monitor
     finally:
         server.should_exit = True
-        tasks[1].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks[1])
+        await asyncio.gather(tasks[0], return_exceptions=True)
         await reports.close()
         await db.close()

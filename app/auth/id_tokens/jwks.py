@@ -12,6 +12,7 @@ import structlog
 from joserfc.jwk import ECKey, RSAKey
 
 from app.circuit_breaker import CircuitBreaker
+from app.ending import end
 from app.errors import AppError
 from app.http.external_waits import waiting_for
 
@@ -158,8 +159,7 @@ class JWKSCache:
     async def aclose(self) -> None:
         """Cancel a refresh under way."""
         if self._refresh is not None:
-            self._refresh.cancel()
-            await asyncio.wait([self._refresh])
+            await end(self._refresh)
 
     def _lookup(self, kid: str | None, alg: str) -> VerificationKey | None:
         if kid is None:

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.auth.rate_limits.token_buckets import MAX_BUCKETS, WINDOW_S, TokenBuckets
+from app.ending import end
 from app.observability.metrics import RATE_LIMITS_SHARED
 
 EXCHANGE_EVERY_S = 0.025
@@ -89,8 +90,7 @@ class SharedTokenBuckets(TokenBuckets):
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
 
