@@ -45,6 +45,7 @@ LONGEST = (
     "tests/payments/test_history.py::test_every_permutation",
     "tests/subscriptions/test_settlement.py::test_every_order",
     "tests/demo/test_traffic.py",
+    "tests/chaos/test_chaos.py",
 )
 
 

@@ -298,6 +298,9 @@ async def running_stack(*, everything: bool) -> AsyncIterator[Stack]:
         closing = await stack.enter_async_context(contextlib.AsyncExitStack())
         running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, keys, apis, closing)
         stack.push_async_callback(running.stop)
-        await asyncio.gather(*(running.start_api(api) for api in apis))
+        started = await asyncio.gather(*(running.start_api(api) for api in apis), return_exceptions=True)
+        for error in started:  # only now: what stops a process is known once it has started
+            if isinstance(error, BaseException):
+                raise error
         running.start_worker()
         yield running
