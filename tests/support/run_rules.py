@@ -33,6 +33,8 @@ class RunRules(LimitRules):
     def begin(self, is_braked: bool, budgets: list[tuple[ModelUnit, int] | None]) -> None:
         """Give most examples runs, one below the other; random rules alone would seldom do so."""
         self.model.limits.pace.most = FAST if is_braked else {}
+        for spent in self.model.limits.log:  # by another rule that ran first, without the brake
+            spent.paces.clear()
         for name, parent, budget in zip("ab", (None, "a"), budgets, strict=False):
             self.register(name, parent, budget)
 
