@@ -55,7 +55,7 @@ async def waiting_for_locks(urls: Urls, number: int) -> None:
 
 async def balances(urls: Urls, account_id: UUID | str) -> dict[str, int]:
     """Every pool of an account, as the account's and the products' rows say; asserts that the ledger says the same."""
-    async with connected(urls) as connection:
+    async with connected(urls) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         key = UUID(str(account_id))
         row = await connection.fetchrow("SELECT * FROM accounts WHERE account_id = $1", key)
         assert row is not None
