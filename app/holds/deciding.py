@@ -53,8 +53,6 @@ class Batch:
     by_key: dict[Key, Hold] = field(default_factory=dict)
     opened: list[Hold] = field(default_factory=list)
     changed: dict[Place, Hold] = field(default_factory=dict)
-    expiries: set[UUID] = field(default_factory=set)
-    """Accounts whose hold with the earliest expiry may be another one than before."""
     charges: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -141,8 +139,6 @@ class Decider:
         later = max(hold.expires_at, request.at + request.expires_in)
         is_new = later != hold.expires_at
         hold.expires_at = later
-        if is_new:
-            self._batch.expiries.add(hold.account_id)
         return self._changed(hold, is_new=is_new)
 
     def _report(self, request: Progress, account: LockedAccount) -> Outcome:
@@ -186,8 +182,6 @@ class Decider:
     ) -> Done:
         """Spend `amount`: of the hold, and beyond it as far as the account can pay. Return the rest."""
         hold.status, hold.settled_at = status, now
-        if account.holds_expire_at is None or hold.expires_at <= account.holds_expire_at:
-            self._batch.expiries.add(hold.account_id)
         if amount:
             hold.spending_id = new_id()
             if hold.unit == CREDIT:
@@ -196,6 +190,8 @@ class Decider:
                 self._spend_money(hold, account, amount, actor, now)
         else:
             spend(account, hold, 0, hold.cause, actor, now)
+        if not account.held_credits and not account.held_money_nanos:
+            account.holds_expire_at = None  # else it may be too early now, until a transaction finds it due
         if account.limits is not None:
             less, uses = hold.captured - hold.amount, 0 if amount else -1
             account.limits.adjust(_spending(hold, hold.key_id, hold.unit, less, uses), hold.created_at, hold.hold_id)

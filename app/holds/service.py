@@ -121,7 +121,7 @@ class HoldService:
         batch = await self._read(tx, accounts, requests)
         decider = Decider(batch)
         outcomes = [decider.decide(work.request, accounts.get(work.account_id)) for work in works]
-        await _write(tx, accounts, batch)
+        await _write(tx, batch)
         return outcomes
 
     async def _settle_due(self, tx: Tx, accounts: Accounts, requests: Sequence[Any]) -> None:
@@ -142,7 +142,8 @@ class HoldService:
         decider = Decider(batch)
         for place in places:
             decider.decide(Expiry(place, EXPIRY, now), accounts[place.account_id])
-        await _write(tx, accounts, batch, also=due)
+        await _find_expiries(tx, [accounts[account_id] for account_id in due], batch)
+        await _write(tx, batch)
 
     async def _batch(self) -> Batch:
         return Batch((await self._configuration.current()).defaults.daily_free_uses)
@@ -150,12 +151,12 @@ class HoldService:
     async def _read(self, tx: Tx, accounts: Accounts, requests: Sequence[Opening | Change]) -> Batch:
         batch = await self._batch()
         keys = {r.key: None for r in requests if isinstance(r, Opening) and r.key is not None}
-        for hold in await queries.find_holds_by_keys(tx, list(keys)):
-            key = queries.Key(hold.account_id, hold.caller_kind, hold.idempotency_key or "")
-            batch.by_key[key] = batch.holds[Place(hold.account_id, hold.hold_id)] = hold
         places = {r.place: None for r in requests if not isinstance(r, Opening)}
-        for hold in await queries.find_holds(tx, list(places)):
-            batch.holds.setdefault(Place(hold.account_id, hold.hold_id), hold)
+        for found in await queries.find_holds(tx, list(places), list(keys)):
+            hold = batch.holds.setdefault(Place(found.account_id, found.hold_id), found)
+            key = queries.Key(hold.account_id, hold.caller_kind, hold.idempotency_key or "")
+            if key in keys:
+                batch.by_key[key] = hold
         await queries.load_lots(tx, accounts, _lots_of(batch))
         await load_runs(tx, accounts, _runs_of(batch))
         return batch
@@ -172,12 +173,10 @@ def _runs_of(batch: Batch) -> Iterable[tuple[UUID, str | None]]:
     return ((hold.account_id, hold.run_id) for hold in batch.holds.values() if hold.status == "held")
 
 
-async def _write(tx: Tx, accounts: Accounts, batch: Batch, also: Sequence[UUID] = ()) -> None:
+async def _write(tx: Tx, batch: Batch) -> None:
     """Store what is new. A hold that was opened in this transaction is written once, as it is now."""
     opened = {Place(hold.account_id, hold.hold_id) for hold in batch.opened}
     changed = [hold for place, hold in batch.changed.items() if place not in opened]
-    if batch.expiries or also:
-        await _find_expiries(tx, [accounts[account_id] for account_id in {*also, *batch.expiries}], batch)
     if batch.opened:
         await queries.insert_holds(tx, batch.opened)
     if changed:
@@ -187,12 +186,10 @@ async def _write(tx: Tx, accounts: Accounts, batch: Batch, also: Sequence[UUID] 
 
 
 async def _find_expiries(tx: Tx, accounts: Sequence[LockedAccount], batch: Batch) -> None:
-    """Note the earliest expiry of the accounts' open holds. Without a statement if they have none but new ones."""
+    """Note the earliest expiry of the open holds of accounts, once the one that was noted has passed."""
     settled = [hold.hold_id for hold in batch.holds.values() if hold.status != "held"]
     holding = [account.account_id for account in accounts if account.held_credits or account.held_money_nanos]
     found = await queries.find_next_expiries(tx, holding, settled) if holding else {}
     for account in accounts:
-        new = [h.expires_at for h in batch.opened if h.account_id == account.account_id and h.status == "held"]
-        known = [*new, *([found[account.account_id]] if account.account_id in found else [])]
-        account.holds_expire_at = min(known, default=None)
+        account.holds_expire_at = found.get(account.account_id)
         account.wallet_moved = True

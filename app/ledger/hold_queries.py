@@ -47,14 +47,21 @@ _HOLD = sql(
     columns=", ".join(f"h.{name}" for name in _COLUMNS),
     parts=_PARTS,
 )
-_FIND = PointRead(
-    sql("{hold} WHERE h.account_id = k.account AND h.hold_id = k.hold", hold=_HOLD), account="uuid", hold="uuid"
+_BY_PLACE = sql("{hold} WHERE h.account_id = k.account AND h.hold_id = k.hold", hold=_HOLD)
+_BY_KEY = sql(
+    "{hold} WHERE h.account_id = k.account AND h.caller_kind = k.kind AND h.idempotency_key = k.key", hold=_HOLD
 )
-_FIND_BY_KEY = PointRead(
-    sql("{hold} WHERE h.account_id = k.account AND h.caller_kind = k.kind AND h.idempotency_key = k.key", hold=_HOLD),
-    account="uuid",
-    kind="text",
-    key="text",
+_FIND = PointRead(_BY_PLACE, account="uuid", hold="uuid")
+_FIND_BY_KEY = PointRead(_BY_KEY, account="uuid", kind="text", key="text")
+_FIND_ANY = sql(
+    """
+    SELECT r.* FROM unnest($1::uuid[], $2::uuid[]) AS k (account, hold), LATERAL ({by_place} LIMIT 1) AS r
+     UNION ALL
+    SELECT r.* FROM unnest($3::uuid[], $4::text[], $5::text[]) AS k (account, kind, key),
+           LATERAL ({by_key} LIMIT 1) AS r
+    """,
+    by_place=_BY_PLACE,
+    by_key=_BY_KEY,
 )
 _FIND_OPEN_OF = sql(
     "{hold} WHERE h.account_id = ANY ($1::uuid[]) AND h.status = 'held' AND h.expires_at <= $2"
@@ -102,13 +109,14 @@ async def find_hold_by_key(db: Database, key: Key) -> Hold | None:
     return None if row is None else _hold(row)
 
 
-async def find_holds(tx: Tx, places: Sequence[Place]) -> list[Hold]:
-    return [_hold(row) for row in await find_many(tx, _FIND, places)]
-
-
-async def find_holds_by_keys(tx: Tx, keys: Sequence[Key]) -> list[Hold]:
-    values = [(key.account_id, key.caller_kind, key.idempotency_key) for key in keys]
-    return [_hold(row) for row in await find_many(tx, _FIND_BY_KEY, values)]
+async def find_holds(tx: Tx, places: Sequence[Place], keys: Sequence[Key]) -> list[Hold]:
+    """Return the holds at places or with keys, in one statement. A hold may be there twice."""
+    if places and keys:
+        columns = [*zip(*places, strict=True), *zip(*keys, strict=True)]
+        rows = await fetch(tx, _FIND_ANY, *map(list, columns))
+    else:
+        rows = await find_many(tx, _FIND, places) or await find_many(tx, _FIND_BY_KEY, keys)
+    return [_hold(row) for row in rows]
 
 
 async def list_holds(db: Session, account_id: UUID, before: UUID | None, limit: int, *, only_open: bool) -> list[Hold]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database
 from app.db.version_mark import VersionMark
@@ -16,9 +17,10 @@ from app.ledger.locked_account import lock_account, write
 from app.ledger.pools import CREDIT, Credits
 from app.limits.service import LimitService, NewLimit
 from app.verification import verify_books
+from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
-from tests.holds.conftest import KEY, balances, held, place
+from tests.holds.conftest import KEY, balances, capture, held, place, release
 from tests.support.wallets import give, locked
 
 MINUTE = timedelta(minutes=1)
@@ -131,3 +133,30 @@ async def test_a_hold_that_is_due_at_the_second_lock_of_a_transaction_waits(
     monkeypatch.setattr("app.holds.service.utc_now", lambda: now + 20 * MINUTE)
     await only_lock(billing, db, account_id, now)
     assert (await holds.find("live", place(hold))).status == "expired"
+
+
+async def test_the_noted_expiry_may_be_early_but_never_late(
+    holds: HoldService,
+    billing: BillingService,
+    account_id: UUID,
+    database: Urls,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A settlement reads no other hold. The first transaction after the noted moment finds the next one."""
+
+    async def noted() -> datetime | None:
+        async with connected(database) as connection:
+            sql = "SELECT holds_expire_at FROM accounts WHERE account_id = $1"
+            moment: datetime | None = await connection.fetchval(sql, account_id)
+            return moment
+
+    first = await held(holds, account_id, 6, now)
+    second = await held(holds, account_id, 2, now, expires_in=timedelta(days=1))
+    await holds.run(capture(first, 6, now))
+    assert await noted() == first.expires_at
+    monkeypatch.setattr("app.holds.service.utc_now", lambda: now + 20 * MINUTE)
+    await billing.charge(ChargeRequest(account_id, 100, None, ACTOR, now))
+    assert await noted() == second.expires_at
+    await holds.run(release(second, now))
+    assert await noted() is None
