@@ -12,6 +12,7 @@ from app.ledger.batching import Accounts, Batcher
 from app.ledger.brake import AccountBrake, Brake
 from app.ledger.limits import AccountLimits
 from app.ledger.run_queries import RunName
+from app.ledger.runs import Run
 from app.outbox import defer_in_batch
 
 REPORT_BURN_RATE = "report_burn_rate"
@@ -23,17 +24,26 @@ async def load_runs(tx: Tx, accounts: Accounts, names: Iterable[tuple[UUID, str 
 
     Accounts without limits are left out, and runs that this transaction has looked up before.
     """
-    missing: dict[RunName, None] = {}
+    if unknown := take_unknown_runs(accounts, names):
+        add_runs(accounts, await run_queries.find_with_ancestors(tx, unknown))
+
+
+def take_unknown_runs(accounts: Accounts, names: Iterable[tuple[UUID, str | None]]) -> list[RunName]:
+    """Return the names of runs that this transaction has not looked up yet, and note that it does."""
+    unknown: list[RunName] = []
     for account_id, run_id in names:
         account = accounts.get(account_id)
         if run_id is None or account is None or account.limits is None or not account.has_limits:
             continue
         if run_id not in account.limits.runs.looked_up:
             account.limits.runs.looked_up.add(run_id)
-            missing[RunName(account_id, run_id)] = None
-    if not missing:
-        return
-    for run in await run_queries.find_with_ancestors(tx, list(missing)):
+            unknown.append(RunName(account_id, run_id))
+    return unknown
+
+
+def add_runs(accounts: Accounts, runs: Iterable[Run]) -> None:
+    """Add runs that were looked up to their accounts."""
+    for run in runs:
         limits = accounts[run.account_id].limits
         assert limits is not None
         limits.runs.add(run)

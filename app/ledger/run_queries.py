@@ -25,18 +25,20 @@ class RunName(NamedTuple):
     run_id: str
 
 
-_COUNTED = tuple(name for name in Run.__slots__ if name != "is_changed")
+RUN_COLUMNS = tuple(name for name in Run.__slots__ if name != "is_changed")
 # LIMIT makes the planner use one index lookup per key, even if it believes that the table is small.
-_FIND_WITH_ANCESTORS = sql(
+RUNS_WITH_ANCESTORS = sql(
     """
-    SELECT {columns} FROM unnest($1::uuid[], $2::text[]) AS n (account_id, run_id),
+    SELECT {columns} FROM unnest({{accounts}}::uuid[], {{runs}}::text[]) AS n (account_id, run_id),
            LATERAL (SELECT account_id, array_append(ancestors, run_uuid) AS chain FROM runs
                      WHERE account_id = n.account_id AND run_id = n.run_id LIMIT 1) AS named,
            LATERAL unnest(named.chain) AS c (run_uuid),
            LATERAL (SELECT * FROM runs WHERE account_id = named.account_id AND run_uuid = c.run_uuid LIMIT 1) AS r
     """,
-    columns=", ".join(f"r.{name}" for name in _COUNTED),
+    columns=", ".join(f"r.{name}" for name in RUN_COLUMNS),
 )
+"""The rows of runs, by arrays of accounts and run ids, and of their ancestors."""
+_FIND_WITH_ANCESTORS = sql(RUNS_WITH_ANCESTORS, accounts="$1", runs="$2")
 _RUN = sql(
     """
     SELECT {columns}, p.run_id AS parent_run_id FROM runs r

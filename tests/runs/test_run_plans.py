@@ -2,12 +2,13 @@
 
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from app.cost_records import queries as record_queries
-from app.ledger import run_queries
+from app.ledger import hold_queries, limit_queries, run_queries
 from app.runs import receipt_queries
 from tests.books import connected
 from tests.databases import Urls
@@ -22,6 +23,12 @@ FILL = """
       FROM accounts, generate_series(1, 40) n;
     INSERT INTO key_uses (account_id, key_id, minute_start) SELECT account_id, 'k' || n, now()
       FROM accounts, generate_series(1, 20) n;
+    INSERT INTO limits (account_id, limit_id, scope, scope_value, time_window, unit, amount, action, owner, created_at,
+                        updated_at)
+    SELECT account_id, gen_random_uuid(), 'agent', 'a' || n, 'day', 'credit', 1, 'refuse', 'user', now(), now()
+      FROM accounts, generate_series(1, 3) n;
+    INSERT INTO limit_counters (account_id, limit_id, window_start, counted)
+    SELECT account_id, limit_id, now() - n * interval '1 day', 0 FROM limits, generate_series(1, 30) n;
     INSERT INTO charges (account_id, charge_id, entry_no, operation, amount_minor, currency, cost, from_daily_free,
                          from_free, from_paid, paid_after, metadata, created_at, run_id)
     SELECT account_id, gen_random_uuid(), n, 'charge', 100, 'USD', 1, 0, 0, 1, 0, '{}', now(),
@@ -47,10 +54,21 @@ FILL = """
            'charge_nothing', now(), now(), CASE n % 2 WHEN 1 THEN now() END, 'r' || n
       FROM accounts, generate_series(1, 40) n;
     """
-BIG = {"runs", "key_uses", "charges", "product_usage_log", "usage_events", "holds", "cost_records", "accounts"}
+BIG = {
+    *("runs", "key_uses", "limits", "limit_counters", "charges", "product_usage_log", "usage_events", "holds"),
+    *("cost_records", "accounts"),
+}
 ACCOUNT, RUN = uuid.UUID(int=1), uuid.UUID(int=2)
 STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "load": (run_queries._FIND_WITH_ANCESTORS, [[ACCOUNT] * 3, ["r1", "r2", "x"]]),
+    "load with limits": (
+        limit_queries._FIND_IN_FORCE_WITH_RUNS,
+        [[ACCOUNT], ["day"], [datetime(2026, 1, 1, tzinfo=UTC)], [ACCOUNT] * 3, ["r1", "r2", "x"]],
+    ),
+    "holds by place and by key": (
+        hold_queries._FIND_ANY,
+        [[ACCOUNT] * 2, [RUN] * 2, [ACCOUNT] * 2, ["key"] * 2, ["k1", "k2"]],
+    ),
     "find": (run_queries._FIND.sql, [[ACCOUNT], ["r1"]]),
     "tree": (run_queries._FIND_TREE, [ACCOUNT, RUN, 101]),
     "list": (run_queries._LIST, [ACCOUNT, RUN, 51]),
