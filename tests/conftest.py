@@ -34,6 +34,7 @@ from app.observability.logs import configure_logging
 from app.settings import Mode, Settings
 from app.verification import verify_books
 from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
+from tests.log_lines import NoLinesBetweenTests
 
 _cluster = contextlib.ExitStack()
 ACTOR = Actor("system", "tests")
@@ -52,6 +53,7 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until everything is collected
     configure_logging(level="INFO", json=True)
+    config.pluginmanager.register(NoLinesBetweenTests())
     # No test depends on time: on a new machine the first text that Hypothesis makes takes seconds.
     hypothesis.settings.register_profile(
         "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
