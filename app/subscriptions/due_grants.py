@@ -85,7 +85,7 @@ def due_grants(subscribed: Subscribed, *, now: datetime) -> list[DueGrant]:
     for whole in (one for one in paid if not one.line.is_proration):
         for due in _of_period(subscribed, whole, paid):
             found.setdefault(due.key, due)
-    until = min(now, subscribed.seen_at)
+    until = subscribed.begun(min(now, subscribed.seen_at))
     stopped_at = subscribed.facts.ended_at
     starts = {due.key: max(due.period.start, subscribed.facts.started_at) for due in found.values()}
     return sorted(

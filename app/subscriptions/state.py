@@ -75,13 +75,17 @@ class Subscribed:
     def grace_ends_at(self, grace: timedelta) -> datetime | None:
         return entitled_until(self.facts.status, self.past_due_since(), grace)
 
+    def begun(self, moment: datetime) -> datetime:
+        """Return a moment, or the start of the present period if that is later: the provider's clock may be ahead."""
+        return max(moment, self.facts.period_start or moment)
+
     def price_in_force(self, now: datetime) -> str | None:
         """Return the price that is paid for the present time: the latest one that began. A change comes after a start.
 
         So a lower price that was chosen in mid-period counts from the next period. In a time that is not paid yet, the
         subscription's own price counts.
         """
-        lines = paid_lines(self.invoices)
+        lines, now = paid_lines(self.invoices), self.begun(now)
         paid = [line for line in lines if line.start <= now < ended_at(line, lines)]
         paid.sort(key=lambda line: (line.start, line.end, line.is_proration))
         return paid[-1].price_id if paid else self.facts.price_id
