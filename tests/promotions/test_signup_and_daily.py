@@ -15,6 +15,7 @@ from app.db.version_mark import OLDEST
 from app.neighbours.queries import upsert_moved
 from tests.conftest import ACTOR, make_usage_key
 from tests.databases import Urls
+from tests.live.reading import until
 from tests.neighbours.strict import z_error
 from tests.promotions.conftest import DAILY, PROVIDER, REFERRAL, SIGNUP, Promotion, new_user, open_promotion
 
@@ -34,10 +35,15 @@ async def move_in(promotion: Promotion, user_id: str, **details: Any) -> None:
 
 
 async def delete(promotion: Promotion, user_id: str, now: datetime) -> None:
-    """Delete the account as its user does."""
+    """Delete the account as its user does, and wait until the application knows."""
+    accounts = promotion.shop.app.state.accounts
     async with promotion.shop.db.transaction() as tx:
-        digests = promotion.shop.app.state.accounts.digests
-        await delete_own_account(tx, await promotion.account_id(user_id), digests, now)
+        await delete_own_account(tx, await promotion.account_id(user_id), accounts.digests, now)
+
+    async def unknown() -> bool:
+        return await accounts.directory.find(Identity("live", PROVIDER, user_id)) is None
+
+    await until(unknown)
 
 
 async def test_a_sign_up_grants_once(promotion: Promotion, user_id: str) -> None:
