@@ -126,10 +126,12 @@ try {
   });
   await step("find people, purchases and keys from anywhere: Enter opens the first hit", async () => {
     const searchFor = async (text, address) => {
+      const field = page.getByLabel("Search users, purchases, keys and pages");
       await page.keyboard.press("Control+KeyK");
-      await page.getByLabel("Search users, purchases, keys and pages").fill(text);
+      await field.fill(text);
       await page.keyboard.press("Enter"); // before the results arrive
       await page.waitForURL(address);
+      await field.waitFor({ state: "hidden" }); // a closing dialog forgets what is typed
     };
     const { users } = await (await context.request.get(`${base}/admin/users?search=${encodeURIComponent(user)}`)).json();
     const account = new RegExp(`/users/${users[0].account_id}`);
