@@ -32,9 +32,9 @@ async def explain_charge(charge_id: UUID, request: Request, caller: Reader, resp
     explainer = _explainer(request)
     row, moves = await explainer.charge(caller.environment, charge_id)
     hold = await explainer.captured_hold(caller.environment, row)
-    metadata = row["metadata"]
+    charge = ChargeReply.of(charge_of(row))
     return ChargeExplanation(
-        charge=ChargeReply.of(charge_of(row)),
+        charge=charge,
         operation=row["operation"],
         cost_minor=row["cost"] * MINOR_PER_CREDIT,
         paid_from=PaidFromReply.of(row),
@@ -43,8 +43,8 @@ async def explain_charge(charge_id: UUID, request: Request, caller: Reader, resp
         caller=_caller(await explainer.caller(moves)),
         hold_id=None if hold is None else text_of(hold.account_id, hold.hold_id),
         run_id=row["run_id"] if hold is None else hold.run_id,
-        request_id=metadata.get("request_id"),
-        agent_id=metadata.get("agent_id"),
+        request_id=charge.metadata.request_id,
+        agent_id=charge.metadata.agent_id,
     )
 
 

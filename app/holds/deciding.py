@@ -314,7 +314,7 @@ def _require_room(account: LockedAccount, unit: str, amount: int) -> None:
 
 def _spending(work: Opening | Hold, key_id: str | None, unit: str, amount: int, uses: int = 1) -> Spending:
     """Return what limits count of a hold, or of a correction of it."""
-    agent_id = work.details.get("agent_id")  # of any type: callers send what they like
+    agent_id = work.details.get("agent_id")  # a text or a number
     agent = None if agent_id is None else str(agent_id)
     return Spending(unit, amount, key_id, agent, tool=work.product_type, run=work.run_id, uses=uses)
 

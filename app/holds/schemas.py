@@ -4,9 +4,10 @@ import json
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from app.accounts.schemas import UserFields
+from app.billing.schemas import ChargeMetadata
 from app.errors import InvalidRequest
 from app.holds.ids import text_of
 from app.holds.requests import Amount, Overage
@@ -53,16 +54,25 @@ class HoldBody(UserFields, AmountFields):
     product_type: Slug | None = Field(default=None, description="Its purpose, such as a product or a tool.")
     run_id: Label | None = None
     idempotency_key: Key255 | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict, description="Stored with the hold and its charge.")
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Stored with the hold and its charge, up to 16 KiB. `agent_id`, `message_id`, `channel_id` and "
+        "`request_id` are texts or numbers of up to 255 characters, as those of a charge.",
+    )
 
     def details(self) -> dict[str, Any]:
-        """Return the metadata. Raises InvalidRequest if it cannot be stored."""
+        """Return the metadata. Raises InvalidRequest if it cannot be stored, or cannot be that of a charge."""
         if not self.metadata:
             return {}
         try:
-            return dict(json.loads(bounded_json("metadata", self.metadata)))
+            details = dict(json.loads(bounded_json("metadata", self.metadata)))
+            ChargeMetadata.model_validate(details)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise InvalidRequest(f"metadata.{first['loc'][0]}: {first['msg']}", field="metadata") from None
         except ValueError as error:
             raise InvalidRequest(str(error), field="metadata") from None
+        return details
 
     def lifetime(self) -> timedelta:
         return timedelta(seconds=self.expires_in_s)

@@ -1,6 +1,8 @@
 """`/v1/billing/holds` over HTTP."""
 
+import json
 import uuid
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,6 +14,8 @@ from tests.conftest import ClientFor, Keys, make_key
 
 PATH = "/v1/billing/holds"
 UNKNOWN = "hold_" + "A" * 43
+NESTED: Any = json.loads("[" * 30 + "]" * 30)
+LARGEST = "9223372036.854775807"
 
 
 @pytest.fixture
@@ -88,6 +92,25 @@ async def test_a_refusal_says_what_the_account_can_pay(holder: httpx.AsyncClient
         ({"on_expiry": "keep"}, "on_expiry"),
         ({"metadata": {"a": "\0"}}, "metadata"),
         ({"metadata": []}, "metadata"),
+        ({"metadata": {"note": "x" * 65_536}}, "metadata"),
+        ({"metadata": {"note": NESTED}}, "metadata"),
+        ({"metadata": {"a\0": 1}}, "metadata"),
+        ({"metadata": {"agent_id": {"name": "scout"}}}, "metadata.agent_id"),
+        ({"metadata": {"agent_id": "x" * 256}}, "metadata.agent_id"),
+        ({"metadata": {"agent_id": True}}, "metadata.agent_id"),
+        ({"metadata": {"message_id": ["m-1"]}}, "metadata.message_id"),
+        ({"metadata": {"channel_id": "x" * 8_000}}, "metadata.channel_id"),
+        ({"metadata": {"request_id": False}}, "metadata.request_id"),
+        ({"amount_minor": -1}, "amount_minor"),
+        ({"amount_minor": 1.5}, "amount_minor"),
+        ({"amount_minor": "100"}, "amount_minor"),
+        ({"amount_minor": True}, "amount_minor"),
+        ({"amount_minor": None, "amount": "0"}, "amount"),
+        ({"amount_minor": None, "amount": "0.0000000001"}, "amount"),
+        ({"amount_minor": None, "amount": "9999999999999999999"}, "amount"),
+        ({"amount_minor": None, "amount": "9223372036.854775808"}, "amount"),
+        ({"amount_minor": None, "amount": "1e3"}, "amount"),
+        ({"amount_minor": None, "amount": "\u0663"}, "amount"),
         ({"idempotency_key": ""}, "idempotency_key"),
         ({"run_id": "\0"}, "run_id"),
     ],
@@ -98,6 +121,53 @@ async def test_bad_input_is_refused_by_its_field(
     answer = await holder.post(PATH, json={**rich, "amount_minor": 100, **changes})
     assert answer.status_code in (400, 422), answer.text
     assert field in answer.text
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"agent_id": 7, "message_id": 1.5, "channel_id": None, "request_id": "r" * 255},
+        {"agent_id": "", "hold_id": "mine", "note": {"of": ["any", None, True]}},
+        {"note": "x" * 15_000, "agent_id": "\U0001f916" * 255},
+    ],
+)
+async def test_a_captured_hold_is_read_whatever_its_metadata_is(
+    metadata: dict[str, Any], holder: httpx.AsyncClient, rich: dict[str, str]
+) -> None:
+    """Its charge has the metadata, too: in lists, by its id and in explanations."""
+    hold = (await holder.post(PATH, json={**rich, "amount_minor": 200, "metadata": metadata})).json()
+    captured = (await holder.post(f"{PATH}/{hold['hold_id']}/capture", json={"amount_minor": 100})).json()
+    assert captured["metadata"] == metadata
+    charge = f"/v1/billing/charges/{captured['charge_id']}"
+    answers = [
+        await holder.get(path, params=rich)
+        for path in (charge, f"{charge}/explanation", f"{PATH}/{hold['hold_id']}/explanation")
+    ]
+    listed = await holder.get("/v1/billing/transactions", params=rich)
+    assert [answer.status_code for answer in (*answers, listed)] == [200] * 4
+    agent = metadata["agent_id"]
+    assert answers[0].json()["metadata"]["agent_id"] == answers[1].json()["agent_id"] == str(agent)
+    assert listed.json()["transactions"][0]["metadata"] == answers[0].json()["metadata"]
+
+
+@pytest.mark.parametrize(("amount", "code"), [({"amount_minor": 2**63 - 1}, "credits"), ({"amount": LARGEST}, "money")])
+async def test_the_largest_amounts_are_refused_for_want_of_credit(
+    amount: dict[str, Any], code: str, holder: httpx.AsyncClient, rich: dict[str, str]
+) -> None:
+    refused = await holder.post(PATH, json={**rich, **amount})
+    assert (refused.status_code, refused.json()["code"]) == (402, f"insufficient_{code}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"), [({}, 900), ({"expires_in_s": 1}, 1), ({"expires_in_s": 86_400}, 86_400)]
+)
+async def test_a_hold_expires_in_15_minutes_or_up_to_a_day(
+    fields: dict[str, int], seconds: int, holder: httpx.AsyncClient, rich: dict[str, str]
+) -> None:
+    hold = (await holder.post(PATH, json={**rich, "amount_minor": 100, **fields})).json()
+    created, expires = (datetime.fromisoformat(hold[name]) for name in ("created_at", "expires_at"))
+    assert expires - created == timedelta(seconds=seconds)
+    assert hold["on_expiry"] == "release"
 
 
 @pytest.mark.parametrize("action", ["", "/capture", "/release", "/extend", "/report"])
