@@ -36,7 +36,9 @@ from app.metering.origins import Origin
 from app.metering.own_events import insert_own_events
 
 AT_ONCE = 50
-"""Holds that one transaction settles: it locks their accounts until its commit."""
+"""Holds that one transaction of the worker settles: it locks their accounts until its commit."""
+MOST_DUE = 500
+"""Due holds that any other transaction settles before it decides. Their accounts are locked already."""
 EXPIRY = Actor("system", "hold_expiry")
 BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 log = structlog.get_logger()
@@ -133,7 +135,7 @@ class HoldService:
         named = {
             work.request.place for work in requests if isinstance(work, Work) and not isinstance(work.request, Opening)
         }
-        found = await queries.find_due_of(tx, due, now, AT_ONCE)
+        found = await queries.find_due_of(tx, due, now, MOST_DUE)
         batch = await self._batch()
         batch.holds = {Place(hold.account_id, hold.hold_id): hold for hold in found}
         places = [place for place in batch.holds if place not in named]

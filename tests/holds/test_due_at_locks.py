@@ -14,6 +14,7 @@ from app.holds.requests import Amount, Progress
 from app.holds.service import HoldService
 from app.ledger.entries import Cause, Kind
 from app.ledger.locked_account import lock_account, write
+from app.ledger.outcomes import New
 from app.ledger.pools import CREDIT, Credits
 from app.limits.service import LimitService, NewLimit
 from app.verification import verify_books
@@ -101,15 +102,49 @@ async def test_what_an_expired_hold_returns_is_taken_back_before_a_debt(
     assert await balances(database, account_id) == {"free": 3}
 
 
-async def test_a_limit_counts_no_longer_what_an_expired_hold_returned(
-    holds: HoldService, billing: BillingService, db: Database, account_id: UUID, now: datetime
+@pytest.mark.parametrize("is_charge", [True, False])
+async def test_many_due_holds_are_settled_at_once(
+    is_charge: bool,
+    holds: HoldService,
+    billing: BillingService,
+    db: Database,
+    account_id: UUID,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """All 60 credits are held by 60 holds that are due. Then all of them are charged, or taken back by a refund."""
+    credits = Credits(60 - 13)
+    await billing.credit(account_id, credits=credits, currency="USD", transaction_type="grant", actor=ACTOR, now=now)
+    for _ in range(60):
+        await held(holds, account_id, 1, now)
+    for module in ("app.holds.service", "app.ledger.due"):
+        monkeypatch.setattr(f"{module}.utc_now", lambda: now + 20 * MINUTE)
+    if is_charge:
+        assert isinstance(await billing.charge(ChargeRequest(account_id, 6000, None, ACTOR, now)), New)
+        return
+    async with locked(db, account_id, now) as account:
+        account.take_back_paid(57, Kind.REFUND_REVERSAL, Cause("account", account_id), ACTOR, now)
+        assert account.balances["debt"] == 0
+
+
+@pytest.mark.parametrize(("on_expiry", "counted"), [("release", 0), ("capture_reported", 2), ("capture_all", 6)])
+async def test_a_limit_counts_an_expired_hold_until_its_settlement(
+    on_expiry: str,
+    counted: int,
+    holds: HoldService,
+    billing: BillingService,
+    db: Database,
+    account_id: UUID,
+    now: datetime,
+) -> None:
+    """Then it counts what the expiry has spent."""
     limits = limits_of(billing, db)
     await limits.put(account_id, DAY_LIMIT, "operator", now)
-    hold = await held(holds, account_id, 6, now, expires_in=-MINUTE)
+    hold = await held(holds, account_id, 6, now, expires_in=-MINUTE, on_expiry=on_expiry)
+    await holds.run(Progress(place(hold), "live", Amount(2, False), KEY, now))
     assert [limit.counted for limit in await limits.list(account_id, now)] == [6]
     await only_lock(billing, db, account_id, now)
-    assert [limit.counted for limit in await limits.list(account_id, now)] == [0]
+    assert [limit.counted for limit in await limits.list(account_id, now)] == [counted]
     assert (await holds.find("live", place(hold))).status == "expired"
 
 
