@@ -35,7 +35,7 @@ Z_BILLING_CODES = {
 """Any other status is a bad request."""
 Z_BILLING_OWN_CODES = frozenset({"duplicate_event"})
 """Codes of ours that its clients know."""
-SECOND_LAYER_CODES_OF_STATUS = {402: "INSUFFICIENT_BALANCE", 503: "BILLING_UNAVAILABLE"}
+SECOND_LAYER_CODES_OF_STATUS = {401: "NO_USER_CONTEXT", 402: "INSUFFICIENT_BALANCE", 503: "BILLING_UNAVAILABLE"}
 SECOND_LAYER_CODES = {
     "insufficient_credits": "INSUFFICIENT_CREDITS",
     "daily_limit_exceeded": "DAILY_LIMIT_EXCEEDED",

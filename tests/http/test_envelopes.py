@@ -210,7 +210,7 @@ def test_errors_of_the_framework_and_the_middleware(
     check_second(second, status, second.json()["code"])
     assert (message == "unauthorized") is (status == 401)
     if status == 401:
-        assert second.json()["error"] == "Unauthorized"
+        assert (second.json()["error"], second.json()["code"]) == ("Unauthorized", "NO_USER_CONTEXT")
 
 
 def test_a_request_that_takes_too_long(database: Urls) -> None:
