@@ -44,7 +44,7 @@ _FIND_WITHOUT_LIMITS = """
      WHERE i.oauth_provider = $1 AND i.account_id > $3 AND a.status <> 'closed'
        AND NOT $2::text[] <@ ARRAY(SELECT l.time_window FROM limits l
                                     WHERE l.account_id = i.account_id AND l.scope = 'account'
-                                      AND l.owner = 'operator' AND l.unit = a.currency)
+                                      AND l.owner = 'operator' AND l.unit = a.currency AND l.action <> 'notify')
      ORDER BY i.account_id LIMIT $4
     """
 _INSERT_IDENTITIES = """

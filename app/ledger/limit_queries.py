@@ -69,7 +69,7 @@ _UPSERT_COUNTERS = sql(
 )
 _FIND_WINDOWS_EVER = """
     SELECT DISTINCT time_window FROM limits
-     WHERE account_id = $1 AND scope = 'account' AND owner = 'operator' AND unit = $2
+     WHERE account_id = $1 AND scope = 'account' AND owner = 'operator' AND unit = $2 AND action <> 'notify'
     """
 _UPDATE_AMOUNT = "UPDATE limits SET amount = $3, updated_at = $4 WHERE account_id = $1 AND limit_id = $2"
 _REMOVE = "UPDATE limits SET removed_at = $3, updated_at = $3 WHERE account_id = $1 AND limit_id = $2"
@@ -214,7 +214,10 @@ async def remove_limit(tx: Tx, limit: Limit, now: datetime) -> None:
 
 
 async def find_windows_ever(tx: Tx, account_id: UUID, unit: str) -> set[Window]:
-    """Return the windows for which the operator has limited, or once limited, all that an account spends of a unit."""
+    """Return the windows for which the operator has limited, or once limited, all that an account spends of a unit.
+
+    A limit of action `notify` bounds nothing, so it is none of them.
+    """
     return {row["time_window"] for row in await fetch(tx, _FIND_WINDOWS_EVER, account_id, unit)}
 
 

@@ -88,6 +88,15 @@ async def test_a_new_user_sees_zeros(own: httpx.AsyncClient, user_id: str) -> No
     }
 
 
+async def test_own_limits_do_not_replace_the_operators(own: httpx.AsyncClient) -> None:
+    """A user who sets high limits before the first request here still has 10 a day and 100 a month."""
+    for window, amount in (("day", "50"), ("month", "500")):
+        body = {"window": window, "unit": "money", "amount": amount}
+        assert (await own.put("/v1/accounts/me/limits", json=body)).status_code == 200
+    found = (await own.get(BALANCE)).json()
+    assert (found["daily_limit_usd"], found["monthly_limit_usd"]) == (10, 100)
+
+
 async def test_both_shapes_agree(own: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
     await own.get("/v1/accounts/me")
     await desk.give(user_id, 10 * DOLLAR)

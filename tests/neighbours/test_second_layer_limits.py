@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -12,6 +12,7 @@ import pytest
 from app.accounts.service import AccountService
 from app.auth.api_keys.keys import UsageTerms
 from app.auth.caller import Permission
+from app.clock import request_time
 from app.configuration.service import Configuration
 from app.db.version_mark import VersionMark
 from app.issuers import Issuer
@@ -158,6 +159,24 @@ async def test_an_estimate_is_refused_for_money_then_the_day_then_the_month(
     assert month.json()["limits"] == {**numbers, "monthly_limit_usd": 5}
 
 
+async def test_days_and_months_are_those_of_the_time_zone(desk: Desk, user_id: str) -> None:
+    """The last second of March in Kyiv, where it is summer, and the first one of April."""
+    first = datetime(2027, 3, 31, 21, 0, tzinfo=UTC)
+    named = {"user_id": user_id}
+    try:
+        desk.app.dependency_overrides[request_time] = lambda: first - timedelta(seconds=1)
+        assert (await spend(desk, user_id, "10")).status_code == 200
+        full = await ask(desk.boss, 0.5, **named)
+        assert (full.status_code, full.json()["code"]) == (429, "DAILY_LIMIT_EXCEEDED")
+        desk.app.dependency_overrides[request_time] = lambda: first
+        assert (await ask(desk.boss, 10, **named)).status_code == 200
+        assert (await spend(desk, user_id, "4")).status_code == 200
+        numbers = (await ask(desk.boss, 6.5, **named)).json()["limits"]
+    finally:
+        desk.app.dependency_overrides.pop(request_time)
+    assert (numbers["daily_spent_usd"], numbers["monthly_spent_usd"]) == (4, 4)
+
+
 async def test_open_holds_and_records_count_in_the_question(desk: Desk, user_id: str, own: httpx.AsyncClient) -> None:
     hold = {"user_id": user_id, "amount": "6.00"}
     assert (await desk.boss.post("/v1/billing/holds", json=hold)).status_code == 201
@@ -186,7 +205,8 @@ async def test_callers_with_a_key_get_their_own_refusals(desk: Desk, user_id: st
 @pytest.mark.parametrize(("method", "path"), [("PUT", SETTINGS), ("POST", CHECK), ("GET", BALANCE)])
 async def test_nobody_is_refused_in_the_envelope(method: str, path: str, desk: Desk) -> None:
     answer = await desk.nobody.request(method, path, json={"estimated_cost_usd": 1})
-    assert (answer.status_code, answer.json()["error"]) == (401, "Unauthorized")
+    body = answer.json()
+    assert (answer.status_code, body["error"], body["code"]) == (401, "Unauthorized", "NO_USER_CONTEXT")
 
 
 async def test_a_stopped_account_is_told_so(desk: Desk, user_id: str, own: httpx.AsyncClient) -> None:
@@ -210,6 +230,19 @@ async def test_older_accounts_get_the_limits_from_the_worker_once(desk: Desk, us
     assert (await desk.boss.delete(f"{LIMITS}/{day['id']}")).status_code == 200
     assert await service.give_missing_defaults(datetime.now(UTC)) == 0
     assert [limit["id"] for limit in await limits_of(desk, user_id)] == [month["id"]]
+
+
+async def test_a_soft_limit_does_not_replace_a_default_one(desk: Desk, user_id: str) -> None:
+    account = await desk.account_id(user_id)
+    for table in ("limit_counters", "limits"):
+        await rows_as_owner(desk, f"DELETE FROM {table} WHERE account_id = $1", account)
+    soft = {"user_id": user_id, "window": "day", "unit": "money", "amount": "8", "action": "notify"}
+    assert (await desk.boss.put(LIMITS, json=soft)).status_code == 200
+    service = worker_of(desk)
+    assert await service.give_missing_defaults(datetime.now(UTC)) >= 1
+    found = {(limit["window"], limit["action"]): limit["amount"] for limit in await limits_of(desk, user_id)}
+    assert found == {("day", "notify"): "8.000000", ("day", "refuse"): "10.000000", ("month", "refuse"): "100.000000"}
+    assert await service.give_missing_defaults(datetime.now(UTC)) == 0
 
 
 def worker_of(desk: Desk) -> LimitService:

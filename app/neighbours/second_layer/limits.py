@@ -50,12 +50,18 @@ async def own_limits(
     account_id: UUID = state["account_id"]
     amounts = accounts.default_limits.by_provider.get(identity.oauth_provider, DEFAULTS)
     found = await limits.list(account_id, now) if state["has_limits"] else []
-    if any(_lowest(found, window, state["currency"]) is None for window in amounts):
+    if not amounts.keys() <= _by_operator(found, state["currency"]):
         with suppress(Busy):  # not now: a later request gives them
             await limits.give_defaults(account_id, amounts, now)
             found = await limits.list(account_id, now)
     shown = {window: _lowest(found, window, state["currency"]) for window in ("day", "month")}
     return OwnLimits(**shown, requests_of_day=_lowest(found, "day", USE))
+
+
+def _by_operator(limits: Sequence[Limit], unit: str) -> set[Window]:
+    """Return the windows in which the operator limits all that the account spends of a unit. The user may set more."""
+    about = ("account", unit, "refuse", "operator")
+    return {limit.window for limit in limits if (limit.scope, limit.unit, limit.action, limit.owner) == about}
 
 
 def _lowest(limits: Sequence[Limit], window: Window, unit: str) -> Spent | None:
