@@ -11,6 +11,8 @@ from tests.limits.conftest import LIMITS, METRIC, MODEL, REQUESTS, Teller
 
 BEFORE = datetime(2027, 3, 27, 21, 59, 59, tzinfo=UTC)
 """In Kyiv, the last second before the day on which the clock is put forward."""
+LONG_DAY = datetime(2027, 10, 30, 21, 0, tzinfo=UTC)
+"""In Kyiv, the first moment of the day on which the clock is set back."""
 
 
 async def everything(teller: Teller, user: str) -> None:
@@ -116,16 +118,74 @@ async def test_a_day_ends_at_midnight_of_the_time_zone(teller: Teller, user: str
     assert (await teller.spend("charge", user)).status_code == 402
 
 
+async def test_a_day_of_25_hours_is_one_window(teller: Teller, user: str, set_time: Any) -> None:
+    """A hold at its begin is corrected 24 hours and 59 minutes later."""
+    set_time(LONG_DAY)
+    limit = await teller.limit(user, amount="3")
+    assert limit["resets_at"] == "2027-10-31T22:00:00.000Z"
+    hold = (await teller.spend("hold of credits", user)).json()["hold_id"]
+    set_time(LONG_DAY + timedelta(hours=24, minutes=59))
+    assert (await teller.spend("charge", user)).status_code == 402
+    assert (await teller.boss.post(f"/v1/billing/holds/{hold}/release", json={})).status_code == 200
+    assert (await teller.spend("charge", user)).status_code == 201
+    set_time(LONG_DAY + timedelta(hours=25))
+    assert (await teller.spend("charge", user)).status_code == 201
+
+
+@pytest.mark.parametrize("before", [BEFORE, LONG_DAY + timedelta(hours=24, minutes=59, seconds=59)])
 @pytest.mark.parametrize(("action", "body", "month"), [("release", {}, "0"), ("capture", {"amount_minor": 100}, "1")])
 async def test_a_hold_over_midnight_counts_on_the_day_of_its_opening(
-    action: str, body: dict[str, Any], month: str, teller: Teller, user: str, set_time: Any
+    action: str, body: dict[str, Any], month: str, before: datetime, teller: Teller, user: str, set_time: Any
 ) -> None:
-    set_time(BEFORE)
+    """At the end of October, the hold is of another month too, which loses nothing by its settlement."""
+    set_time(before)
     await teller.limit(user, amount="3")
     await teller.limit(user, window="month", amount="9")
     hold = (await teller.spend("hold of credits", user)).json()["hold_id"]
-    set_time(BEFORE + timedelta(seconds=1))
+    set_time(before + timedelta(seconds=1))
     assert (await teller.spend("charge", user)).status_code == 201
     assert (await teller.boss.post(f"/v1/billing/holds/{hold}/{action}", json=body)).status_code == 200
-    assert await teller.spent(user) == ["3", str(3 + int(month))]
+    assert await teller.spent(user) == ["3", "3" if before != BEFORE else str(3 + int(month))]
+    assert (await teller.spend("charge", user)).status_code == 402
+
+
+# --- changes while a hold is open ---
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "spent"), [("release", {}, "0"), ("capture", {"amount_minor": 100}, "1"), (None, {}, "3")]
+)
+@pytest.mark.parametrize("is_set_again_first", [True, False])
+async def test_a_limit_that_is_removed_while_a_hold_is_open_begins_with_it_again(
+    is_set_again_first: bool, action: str | None, body: dict[str, Any], spent: str, teller: Teller, user: str
+) -> None:
+    limit = await teller.limit(user, amount="9")
+    hold = (await teller.spend("hold of credits", user)).json()["hold_id"]
+    assert (await teller.boss.delete(f"{LIMITS}/{limit['id']}")).status_code == 200
+    if is_set_again_first:
+        assert (await teller.limit(user, amount="9"))["spent"] == "3"
+    if action is not None:
+        assert (await teller.boss.post(f"/v1/billing/holds/{hold}/{action}", json=body)).status_code == 200
+    if not is_set_again_first:
+        await teller.limit(user, amount="9")
+    assert await teller.spent(user) == [spent]
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "spent"),
+    [
+        ("release", {}, "0"),
+        ("capture", {"amount_minor": 300}, "3"),
+        ("capture", {"amount_minor": 900, "overage": "charge_what_fits"}, "3"),
+    ],
+)
+async def test_a_hold_is_settled_after_its_limit_was_lowered_below_it(
+    action: str, body: dict[str, Any], spent: str, teller: Teller, user: str
+) -> None:
+    """The capture of the hold succeeds; beyond it, the limit leaves nothing."""
+    await teller.limit(user, amount="9")
+    hold = (await teller.spend("hold of credits", user)).json()["hold_id"]
+    await teller.limit(user, amount="1")
+    assert (await teller.boss.post(f"/v1/billing/holds/{hold}/{action}", json=body)).status_code == 200
+    assert await teller.spent(user) == [spent]
     assert (await teller.spend("charge", user)).status_code == 402

@@ -1,4 +1,4 @@
-"""Limits through several processes and SIGKILL: 200 parallel callers never exceed one by one unit."""
+"""Limits and balances through several processes and SIGKILL: 200 parallel callers never exceed one by one unit."""
 
 import asyncio
 from collections import Counter
@@ -23,15 +23,16 @@ from tests.support.wallets import DOLLAR
 
 USER = {"oauth_provider": "oauth:google", "external_id": "one"}
 LIMIT = 50
-"""Credits and uses that the callers may spend; their balance is larger."""
+"""Credits and uses that the callers may spend, by two limits or by the balance."""
 
 
-async def limited_account(urls: Urls, client_key: str, url: str) -> None:
+async def bounded_account(client_key: str, url: str, units: tuple[str, ...]) -> None:
+    """Make an account with limits of these units and a larger balance, or without a limit and no credit more."""
     async with httpx.AsyncClient(base_url=url, headers={"X-API-Key": client_key}, timeout=30) as client:
-        credit = {**USER, "amount_minor": 100_000, "transaction_type": "grant"}
+        credit = {**USER, "amount_minor": 100_000 if units else LIMIT * 100, "transaction_type": "grant"}
         assert (await client.post("/v1/billing/accounts", json=USER)).status_code == 201
         assert (await client.post("/v1/billing/credits", json=credit)).status_code == 201
-        for unit in ("credits", "uses"):
+        for unit in units:
             body = {**USER, "window": "lifetime", "unit": unit, "amount": str(LIMIT)}
             assert (await client.put(LIMITS, json=body)).status_code == 200
 
@@ -63,8 +64,12 @@ async def spent(urls: Urls) -> tuple[int, int, list[int]]:
     return row["credits"], row["requests"], [counter["counted"] for counter in counters]
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
-async def test_200_callers_of_four_processes_never_exceed_a_limit(is_killed: bool, own_database: Urls) -> None:
+@pytest.mark.parametrize(
+    ("units", "is_killed"), [(("credits", "uses"), False), (("credits", "uses"), True), ((), True)]
+)
+async def test_200_callers_of_four_processes_never_exceed_a_limit_or_the_balance(
+    units: tuple[str, ...], is_killed: bool, own_database: Urls
+) -> None:
     """Where servers are killed, each request is sent again to another one until it is answered."""
     db = Database(SecretStr(own_database.service))
     key = await make_usage_key(db, UsageTerms(max_cost_nanos=DOLLAR), "live", *Permission)
@@ -73,7 +78,7 @@ async def test_200_callers_of_four_processes_never_exceed_a_limit(is_killed: boo
     servers = [running_server(own_database, env=options) for _ in range(4)]
     with servers[0] as a, servers[1] as b, servers[2] as c, servers[3] as d:
         running = (a, b, c, d)
-        await limited_account(own_database, key, d.url)
+        await bounded_account(key, d.url, units)
         async with httpx.AsyncClient(headers={"X-API-Key": key}, timeout=30) as client:
 
             async def send(number: int) -> httpx.Response:
@@ -85,4 +90,4 @@ async def test_200_callers_of_four_processes_never_exceed_a_limit(is_killed: boo
     statuses = Counter(answer.status_code for answer in answers if answer is not None)
     done = statuses[200] + statuses[201] + statuses[409]
     assert (done, statuses[402]) == (LIMIT, 200 - LIMIT)
-    assert await spent(own_database) == (LIMIT, LIMIT, [LIMIT, LIMIT])
+    assert await spent(own_database) == (LIMIT, LIMIT, [LIMIT for _ in units])

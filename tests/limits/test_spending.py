@@ -90,6 +90,17 @@ async def test_a_soft_limit_counts_and_refuses_nothing(route: str, teller: Telle
     assert crossed["crossed_at"] is not None
 
 
+async def test_a_soft_and_a_hard_limit_form_a_pair(teller: Teller, user: str) -> None:
+    """The same window and unit: the soft one is crossed without a refusal, the hard one refuses."""
+    soft = await teller.limit(user, amount="2", action="notify")
+    hard = await teller.limit(user, amount="6")
+    answers = [await teller.spend("charge", user) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 201, 402]
+    assert answers[2].json()["limit"]["id"] == hard["id"]
+    crossed = {limit["id"]: limit["crossed_at"] is not None for limit in await teller.limits(user)}
+    assert crossed == {soft["id"]: True, hard["id"]: False}
+
+
 async def test_every_limit_must_allow_the_request(teller: Teller, user: str) -> None:
     """The shortest window without room is named; what all of them leave is offered."""
     await teller.limit(user, window="month", amount="5")

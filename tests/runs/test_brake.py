@@ -11,13 +11,14 @@ import pytest
 from app.auth.api_keys.keys import UsageTerms, parse_key
 from app.auth.api_keys.service import rotate_key
 from app.auth.caller import Permission
-from app.configuration.sections import BURN_RATE, BurnRate
+from app.configuration.sections import BURN_RATE
 from app.configuration.service import Configuration
 from app.db import new_id
 from app.ledger.brake import AccountBrake, Brake, BurnRateExceeded, KeyUse
 from app.ledger.limits import Spending
 from app.ledger.runs import Run
 from app.runs.service import RunChange, RunService
+from app.settings import Mode
 from app.worker.app import create_worker
 from app.worker.services import running_services
 from tests.conftest import make_usage_key
@@ -268,13 +269,22 @@ async def test_an_account_without_limits_pays_no_statement_while_the_brake_is_of
 
     for name in ("find_key_uses", "find_with_ancestors", "store_spent", "store_key_uses"):
         monkeypatch.setattr(f"app.ledger.run_queries.{name}", fail)
+    for name in ("limit_queries.find_in_force", "limit_queries.store_counters", "approval_queries.find_of_limits"):
+        monkeypatch.setattr(f"app.ledger.{name}", fail)
     assert statuses([await agent.charge(50, "r"), await agent.charge(50, None)]) == [201, 201]
     assert read == []
 
 
-async def test_the_brake_is_configured_and_off_by_default(desk: Desk) -> None:
-    config = await Configuration(desk.db, desk.app.state.settings).current()
-    assert config.document(BURN_RATE) == BurnRate(credits_per_minute=None, money_per_minute=[])
+@pytest.mark.parametrize(
+    ("mode", "credits", "money"), [(Mode.PRODUCTION, None, []), (Mode.DEMO, 500, [{"currency": "USD", "amount": "20"}])]
+)
+async def test_the_brake_is_off_by_default_and_on_in_the_demo(
+    mode: Mode, credits: int | None, money: list[dict[str, str]], desk: Desk
+) -> None:
+    settings = desk.app.state.settings.model_copy(update={"mode": mode})
+    config = await Configuration(desk.db, settings).current()
+    document = config.document(BURN_RATE)
+    assert document.model_dump() == {"credits_per_minute": credits, "money_per_minute": money}
 
 
 @pytest.mark.usefixtures("brake")

@@ -12,7 +12,7 @@ from app.runs.receipt_queries import MAX_CALLS
 from app.tools.erasure import TEXTS
 from tests.metering.conftest import Desk, llm
 from tests.runs.conftest import RUNS, TOOLS, Agent
-from tests.runs.test_runs_work import add, complete, opened
+from tests.runs.test_runs_work import add, complete, expire_holds, opened
 
 
 def calls(node: dict[str, Any]) -> list[tuple[object, ...]]:
@@ -78,6 +78,24 @@ async def test_a_receipt_lists_all_kinds_of_work(agent: Agent) -> None:
     for node in (root, run):
         assert total(node) == (node["spent"]["amount_minor"] // 100, float(node["spent"]["amount"]))
     assert root["uses"] == 3 + 1 + 1 + 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("on_expiry", "spent", "returned"), [("release", 0, 8), ("capture_reported", 3, 5), ("capture_all", 8, 0)]
+)
+async def test_a_receipt_has_what_a_cut_stream_paid(
+    on_expiry: str, spent: int, returned: int, agent: Agent, desk: Desk
+) -> None:
+    """Its process has died: the hold with the reported progress expires, and is settled by its policy."""
+    await agent.register("root", credits=10)
+    await agent.register("r", parent_run_id="root")
+    stream = await agent.hold(8, "r", on_expiry=on_expiry, metadata={"agent_id": "scout"})
+    await agent.settle(stream, "report", amount_minor=300)
+    await expire_holds(desk, 901)
+    root = await agent.get("root")
+    zero = "0.000000"
+    assert calls(root["runs"][0]) == [("hold", "scout", None, None, "expired", 1, 0, spent, zero, returned, zero)]
+    assert [node["spent"]["amount_minor"] for node in (root, root["runs"][0])] == [spent * 100] * 2
 
 
 async def test_a_receipt_begins_at_the_run_that_was_asked_for(agent: Agent) -> None:
