@@ -18,6 +18,7 @@ from app.ledger.holds import Hold
 from app.ledger.outcomes import New
 from app.ledger.pools import Shortfall
 from app.verification import verify_books
+from tests.billing.test_batcher import run_while_locked, transactions_of
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
@@ -166,6 +167,43 @@ async def test_extending_delays_the_expiry_and_never_hastens_it(
     refused = await holds.run(Extension(place(hold), "live", DAY, ACTOR, now))
     assert isinstance(refused, Rejected)
     assert refused.error.code == "hold_settled"
+
+
+async def test_a_hold_is_extended_for_longer_than_a_day_in_all(
+    holds: HoldService, account_id: UUID, database: Urls, now: datetime
+) -> None:
+    """Each extension is at most a day from its time. The hold stays one: it reserves, and is captured at last."""
+    hold = await held(holds, account_id, 12, now, expires_in=DAY)
+    for hours in (20, 40, 60):
+        at = now + timedelta(hours=hours)
+        await holds.expire(at)
+        assert done(await holds.run(Extension(place(hold), "live", DAY, ACTOR, at))).expires_at == at + DAY
+        assert await holds.run(opening(account_id, 2, at)) == Unpaid(1, 2, "credit")
+    assert done(await holds.run(capture(hold, 12, now + timedelta(hours=83)))).captured == 12
+    assert await balances(database, account_id) == {"paid": 1, "total_uses": 12}
+
+
+async def test_both_units_share_a_transaction(
+    holds: HoldService, billing: BillingService, account_id: UUID, database: Urls, db: Database, now: datetime
+) -> None:
+    await give(db, account_id, DOLLAR, now, unit="USD")
+    outcomes = await run_while_locked(
+        billing,
+        database,
+        account_id,
+        holds.run(opening(account_id, 2, now)),
+        holds.run(opening(account_id, DOLLAR, now, money=True)),
+        billing.charge(ChargeRequest(account_id, 300, None, ACTOR, now)),
+        holds.run(opening(account_id, 1, now, money=True)),
+    )
+    assert [type(outcome) for outcome in outcomes] == [Done, Done, New, Unpaid]
+    assert len(await transactions_of(database, account_id, "holds")) == 1
+    assert await transactions_of(database, account_id, "holds") <= await transactions_of(
+        database, account_id, "charges"
+    )
+    async with connected(database) as connection:
+        units = await connection.fetch("SELECT DISTINCT unit FROM holds WHERE account_id = $1", account_id)
+    assert {row["unit"] for row in units} == {"credit", "USD"}
 
 
 async def test_repeats_change_nothing_and_other_settlements_are_refused(

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from app.accounts.erasure import BOOKS, erase_person, forget_texts
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database
 from app.db.version_mark import VersionMark
-from app.holds.requests import Amount, Capture, Done, Rejected
+from app.holds.requests import Amount, Capture, Done, Extension, Progress, Rejected
 from app.holds.service import HoldService
 from app.ledger.money import MAX_NANOS
 from app.ledger.outcomes import New
@@ -19,7 +21,7 @@ from app.wallet.service import WalletService
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
-from tests.holds.conftest import KEY, balances, capture, done, held, place, release
+from tests.holds.conftest import KEY, balances, capture, done, held, opening, place, release
 from tests.support.wallets import DOLLAR, give
 
 DAY = timedelta(days=1)
@@ -116,6 +118,49 @@ async def test_a_wrong_unit_is_refused_after_the_settlement_too(
     wrong = Capture(place(hold), "live", Amount(5, True), "refuse", KEY, now)
     for _ in range(2):  # the second time by a read without a lock
         assert await _refused(holds, wrong) == (422, "wrong_unit")
+
+
+@pytest.mark.parametrize("are_texts_forgotten", [False, True])
+@pytest.mark.parametrize("money", [False, True])
+async def test_a_hold_is_settled_after_the_erasure_of_its_person(
+    money: bool,
+    are_texts_forgotten: bool,
+    holds: HoldService,
+    account_id: UUID,
+    database: Urls,
+    db: Database,
+    now: datetime,
+) -> None:
+    """Of three holds, one is captured, one released and one captured by its expiry. No row names the person again."""
+    await give(db, account_id, 9 * DOLLAR, now, unit="USD")
+    about: Any = {"run_id": "of Ann", "details": {"agent_id": "Ann's", "for": "Ann"}, "idempotency_key": "Ann"}
+    terms: Any = {**about, "money": money, "on_expiry": "capture_reported"}
+    captured, released, left = [
+        await held(holds, account_id, 3, now, **{**terms, "idempotency_key": f"Ann {number}"}) for number in range(3)
+    ]
+    async with db.transaction() as tx:
+        assert await erase_person(tx, account_id, now) == "live"
+    if are_texts_forgotten:
+        await forget_texts(db, account_id, BOOKS)
+    amount = Amount(2, money)
+    assert done(await holds.run(Progress(place(left), "live", amount, KEY, now))).reported == 2
+    assert done(await holds.run(Extension(place(left), "live", DAY, KEY, now))).expires_at == now + DAY
+    spent = done(await holds.run(capture(captured, 9, now, overage="charge_what_fits")))
+    assert (spent.status, spent.captured, spent.overage) == ("captured", 3, 0)
+    assert done(await holds.run(release(released, now, "Ann"))).outcome is None
+    await holds.expire(now + DAY)
+    assert (await holds.find("live", place(left))).captured == 2
+    if not are_texts_forgotten:
+        await forget_texts(db, account_id, BOOKS)
+    refused = await holds.run(opening(account_id, 1, now, money=money))
+    assert isinstance(refused, Rejected)
+    assert refused.error.code == "account_closed"
+    async with connected(database) as connection:
+        for table in ("holds", "charges", "usage_events"):
+            rows = await connection.fetch(
+                f"SELECT to_jsonb(t)::text AS text FROM {table} t WHERE account_id = $1", account_id
+            )
+            assert not any("Ann" in row["text"] for row in rows), table
 
 
 async def test_the_hook_and_a_capture_of_another_hold_share_a_transaction(

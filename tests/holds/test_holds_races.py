@@ -5,12 +5,13 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
 from app.verification import verify_books
-from tests.books import connected
+from tests.books import account_locked, connected, waiting_for_locks
 from tests.conftest import make_key
 from tests.databases import Urls
 from tests.holds.test_holds_wire import PATH
@@ -63,6 +64,38 @@ async def test_200_callers_of_three_processes_never_hold_more_than_there_is(own_
     assert statuses == {201: 150, 402: 50}
     left, held, used = await _account(own_database)
     assert (left, held + used) == (0, 150)
+
+
+@pytest.mark.parametrize("action", ["capture", "release"])
+async def test_a_settlement_does_not_depend_on_its_callers_connection(action: str, own_database: Urls) -> None:
+    """The caller closes the connection while the request waits for the account's lock."""
+    with running_server(own_database) as server:
+        async with await _client(own_database) as client:
+            await _open_account(client, server, 10)
+            hold = (await client.post(f"{server.url}{PATH}", json={**USER, "amount_minor": 300})).json()["hold_id"]
+            async with connected(own_database) as connection:
+                account_id = await connection.fetchval("SELECT account_id FROM accounts")
+            body = b'{"amount_minor": 200}'
+            head = (
+                f"POST {PATH}/{hold}/{action} HTTP/1.1\r\nHost: billing\r\nX-API-Key: {client.headers['X-API-Key']}\r\n"
+            )
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            async with account_locked(own_database, account_id):
+                _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port)
+                writer.write(head.encode() + body)
+                await waiting_for_locks(own_database, 1)
+                writer.close()
+                await writer.wait_closed()
+                for _ in range(2):  # the server has read the end of the connection before it answers
+                    assert (await client.get(f"{server.url}/health")).status_code == 200
+            for _ in range(3000):
+                found = (await client.get(f"{server.url}{PATH}/{hold}")).json()
+                if found["status"] != "held":
+                    break
+                await asyncio.sleep(0.01)
+    expected = ("captured", 200) if action == "capture" else ("released", 0)
+    assert (found["status"], found["captured_minor"]) == expected
+    assert await _account(own_database) == ((11, 0, 2) if action == "capture" else (13, 0, 0))
 
 
 async def test_killed_servers_settle_each_hold_once(own_database: Urls) -> None:
