@@ -57,22 +57,25 @@ class HoldBody(UserFields, AmountFields):
     metadata: dict[str, Any] = Field(
         default_factory=dict,
         description="Stored with the hold and its charge, up to 16 KiB. `agent_id`, `message_id`, `channel_id` and "
-        "`request_id` are texts or numbers of up to 255 characters, as those of a charge.",
+        "`request_id` are texts of up to 255 characters, as those of a charge; numbers become texts.",
     )
 
     def details(self) -> dict[str, Any]:
-        """Return the metadata. Raises InvalidRequest if it cannot be stored, or cannot be that of a charge."""
+        """Return the metadata, with the names of a charge's metadata as texts, as charges have them.
+
+        Raises InvalidRequest if it cannot be stored, or cannot be that of a charge.
+        """
         if not self.metadata:
             return {}
         try:
             details = dict(json.loads(bounded_json("metadata", self.metadata)))
-            ChargeMetadata.model_validate(details)
+            labels = ChargeMetadata.model_validate(details).model_dump(exclude_none=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             raise InvalidRequest(f"metadata.{first['loc'][0]}: {first['msg']}", field="metadata") from None
         except ValueError as error:
             raise InvalidRequest(str(error), field="metadata") from None
-        return details
+        return {**details, **labels}
 
     def lifetime(self) -> timedelta:
         return timedelta(seconds=self.expires_in_s)
