@@ -14,6 +14,7 @@ from app.db import Database
 from app.db.version_mark import VersionMark
 from app.holds.requests import Amount, Capture, Done, Extension, Progress, Rejected
 from app.holds.service import HoldService
+from app.ledger.entries import Cause, Kind
 from app.ledger.money import MAX_NANOS
 from app.ledger.outcomes import New
 from app.verification import verify_books
@@ -22,7 +23,7 @@ from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
 from tests.holds.conftest import KEY, balances, capture, done, held, opening, place, release
-from tests.support.wallets import DOLLAR, give
+from tests.support.wallets import DOLLAR, give, locked
 
 DAY = timedelta(days=1)
 
@@ -85,6 +86,24 @@ async def test_a_grant_that_is_ended_while_all_of_it_is_held_stays_ended(
     assert await balances(database, account_id) == {"free": 3, "paid": 10}
     async with connected(database) as connection:
         assert await connection.fetchval("SELECT ended_at FROM grants WHERE grant_id = $1", grant) == now
+
+
+async def test_overage_of_money_takes_what_grants_and_the_balance_have(
+    holds: HoldService, account_id: UUID, database: Urls, db: Database, now: datetime
+) -> None:
+    await give(db, account_id, 2 * DOLLAR, now, unit="USD")
+    hold = await held(holds, account_id, DOLLAR, now, money=True)
+    async with locked(db, account_id, now) as account:
+        account.give_money(3 * DOLLAR, Kind.GRANT, Cause("account", account_id), ACTOR, now)
+    spent = done(await holds.run(capture(hold, 10 * DOLLAR, now, overage="charge_what_fits")))
+    assert (spent.captured, spent.overage) == (DOLLAR, 4 * DOLLAR)
+    assert await balances(database, account_id) == {"free": 3, "paid": 10, "money_used_nanos": 5 * DOLLAR}
+    async with connected(database) as connection:
+        cost = await connection.fetchval("SELECT cost_nanos FROM usage_events WHERE usage_id = $1", spent.spending_id)
+    assert cost == 5 * DOLLAR
+    again = await holds.run(capture(hold, 10 * DOLLAR, now, overage="charge_what_fits"))
+    assert isinstance(again, Done)
+    assert not again.is_new
 
 
 @pytest.mark.parametrize("money", [False, True])
