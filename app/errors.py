@@ -74,6 +74,11 @@ class AppError(Exception):
         self.headers = dict(headers or {})
         self.figures = dict(figures or {})
 
+    @property
+    def kept_figures(self) -> Mapping[str, object] | None:
+        """The figures that the log of refused requests keeps of this error. None: it does not keep the error."""
+        return self.figures if self.status == PAYMENT_REQUIRED else None
+
 
 class Busy(AppError):
     """A dependency did not answer in time. Nothing is known to be lost: retry with the same idempotency key."""
@@ -182,15 +187,15 @@ def failure_of(error: Exception) -> AppError:
 
 
 async def _app_error(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, AppError) and error.status == PAYMENT_REQUIRED:
+    if isinstance(error, AppError):
         _note_refusal(request, error)
     return response_for(error)
 
 
 def _note_refusal(request: Request, error: AppError) -> None:
-    """Pass a refusal to the application's RefusalLog, if it has one."""
+    """Pass an error that is kept to the application's RefusalLog, if it has one."""
     refusal_log = getattr(request.app.state, "refusal_log", None)
-    if refusal_log is not None:
+    if refusal_log is not None and error.kept_figures is not None:
         refusal_log.note(error, getattr(request.scope.get("route"), "path", ""))
 
 

@@ -19,7 +19,7 @@ from app.auth.caller import Caller
 from app.billing.posting import Charge, ChargeSeries
 from app.billing.schemas import ChargeBody, ChargeReply, ReplayedCharge
 from app.billing.service import BillingService
-from app.errors import PAYMENT_REQUIRED, AppError, error_body, failure_of, fields_of
+from app.errors import AppError, error_body, failure_of, fields_of
 from app.ledger.outcomes import New, Outcome, Refused, Replayed
 from app.ledger.pools import Shortfall
 
@@ -145,7 +145,7 @@ class ChargeBatch:
 
     def _refuse(self, account_id: UUID, item: _Item, error: AppError) -> None:
         self._fail([item], error)
-        if error.status == PAYMENT_REQUIRED:
+        if error.kept_figures is not None:
             self._note_refusal(error, account_id)
 
     async def _refuse_unpaid(self, account_id: UUID, refused: Sequence[tuple[_Item, Shortfall]]) -> None:

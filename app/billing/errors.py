@@ -4,7 +4,7 @@ A new code is a subclass of `AppError` (app/errors.py), a row in docs/errors.md,
 (sdk/src/ciris_billing/errors.py) if its callers handle it in another way than its status.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.billing.posting import Charge
 from app.billing.schemas import ChargeReply
@@ -16,6 +16,8 @@ from app.refusals.schemas import Remedy
 
 PROBABLE_DOUBLE_CHARGE = "Probable-Double-Charge"
 """The header that names the first charge."""
+KEPT_OF_FIRST = ("charge_id", "amount_minor", "currency", "created_at")
+"""What the log of refused requests keeps of the first charge: no text that may name a person."""
 
 
 class InsufficientCredits(AppError):
@@ -72,6 +74,10 @@ class ProbableDoubleCharge(AppError):
         }
         figures = ChargeReply.of(first).model_dump(mode="json")
         super().__init__("Probably a double charge", headers=headers, figures=figures)
+
+    @property
+    def kept_figures(self) -> Mapping[str, object]:
+        return {name: self.figures[name] for name in KEPT_OF_FIRST}
 
 
 class ChargeNotFound(AppError):

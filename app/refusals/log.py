@@ -50,7 +50,7 @@ class RefusalLog(WriteBehind):
                 "route": route,
                 "code": error.code,
                 "detail": error.detail,
-                "figures": json.dumps(error.figures),
+                "figures": json.dumps(error.kept_figures),
                 "created_at": utc_now(),
             }
         )
@@ -70,10 +70,18 @@ class RefusalLog(WriteBehind):
 
 
 async def find_refusals(
-    db: Session, *, request_id: str | None, account_id: UUID | None, before: UUID | None, limit: int
+    db: Session,
+    *,
+    request_id: str | None,
+    account_id: UUID | None,
+    code: str | None = None,
+    before: UUID | None,
+    limit: int,
 ) -> Sequence[Any]:
     """Return refused requests, newest first."""
-    return await queries.list_refusals(db, request_id=request_id, account_id=account_id, before=before, limit=limit)
+    return await queries.list_refusals(
+        db, request_id=request_id, account_id=account_id, code=code, before=before, limit=limit
+    )
 
 
 async def forget_refusals(db: Database, now: datetime) -> int:

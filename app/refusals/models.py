@@ -13,7 +13,7 @@ from app.db.columns import Timestamp
 
 
 class RefusedRequest(Base):
-    """A request that was answered 402, for a limited time: why it was refused."""
+    """A refused request, for a limited time, and the reason: 402, or 409 for a probable double charge."""
 
     __tablename__ = "refused_requests"
     __table_args__ = (Index(None, "request_id"), Index(None, "refusal_id"))

@@ -16,7 +16,13 @@ async def insert_refusals(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 async def list_refusals(
-    db: Session, *, request_id: str | None, account_id: UUID | None, before: UUID | None, limit: int
+    db: Session,
+    *,
+    request_id: str | None,
+    account_id: UUID | None,
+    code: str | None = None,
+    before: UUID | None,
+    limit: int,
 ) -> Sequence[Any]:
     """Return refused requests, newest first."""
     query = select(*RefusedRequest.__table__.columns)
@@ -24,6 +30,8 @@ async def list_refusals(
         query = query.where(RefusedRequest.request_id == request_id)
     if account_id is not None:
         query = query.where(RefusedRequest.account_id == account_id)
+    if code is not None:
+        query = query.where(RefusedRequest.code == code)
     if before is not None:
         query = query.where(RefusedRequest.refusal_id < before)
     query = query.order_by(RefusedRequest.refusal_id.desc()).limit(limit)

@@ -102,6 +102,35 @@ async def test_each_route_that_refuses_is_kept(
     assert [refusal["route"] for refusal in rest] == [CHARGES, holds]
 
 
+async def test_a_double_charge_that_a_key_refuses_is_kept_without_the_texts_of_the_first(
+    office: Office, admin: httpx.AsyncClient, viewer: httpx.AsyncClient, user: str
+) -> None:
+    """By the single route and by a batch. The books have no trace of either."""
+    key = {"environment": "live", "name": "Agent 8", "permissions": ["billing:write"], "double_charges": "refuse"}
+    headers = {"X-API-Key": (await admin.post("/admin/api-keys", json=key)).json()["api_key"]}
+    work = {**charge(user, 1), "description": f"For {user}", "metadata": {"request_id": user}}
+    async with office.client(None) as agent:
+        first = (await agent.post(CHARGES, json=work, headers=headers)).json()
+        assert (await agent.post(CHARGES, json=work, headers=headers)).json()["code"] == "charge_exists"
+        answer = await agent.post(CHARGES, json={**work, "idempotency_key": "again"}, headers=headers)
+        many = {"charges": [{**work, "idempotency_key": "batch"}, work]}
+        assert (await agent.post(f"{CHARGES}/batch", json=many, headers=headers)).status_code == 200
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (409, "no-store")
+    await refusal_log(office).flush()
+    kept = await found(viewer, account_id=first["account_id"])
+    assert [(row["route"], row["code"]) for row in kept] == [
+        (f"{CHARGES}/batch", "probable_double_charge"),
+        (CHARGES, "probable_double_charge"),
+    ]
+    assert kept[1]["request_id"] == answer.json()["request_id"]
+    assert kept[1]["key_name"] == "Agent 8"
+    members = ("charge_id", "amount_minor", "currency", "created_at")
+    assert [row["figures"] for row in kept] == [{name: first[name] for name in members}] * 2
+    by_code = {"account_id": first["account_id"], "code": "probable_double_charge"}
+    assert await found(viewer, **by_code) == kept
+    assert await found(viewer, **{**by_code, "code": "insufficient_credits"}) == []
+
+
 SPENDING: dict[str, dict[str, Any]] = {
     CHARGES: {"amount_minor": 100},
     "/v1/billing/holds": {"amount_minor": 100},
@@ -127,6 +156,7 @@ async def controller(office: Office) -> Any:
         ("limit_exceeded", "PUT", "/v1/billing/limits", LIMIT),
         ("approval_required", "PUT", "/v1/billing/limits", {**LIMIT, "action": "ask"}),
         ("run_paused", "PATCH", f"/v1/billing/runs/{RUN['run_id']}", {"status": "paused"}),
+        ("run_closed", "PATCH", f"/v1/billing/runs/{RUN['run_id']}", {"status": "closed"}),
     ],
 )
 async def test_refusals_by_limits_and_runs_are_kept_and_described(
@@ -146,7 +176,8 @@ async def test_refusals_by_limits_and_runs_are_kept_and_described(
     for route, amount in SPENDING.items():
         answer = await controller.post(route, json={**work, **amount}, headers=headers)
         content = answer.json()
-        assert (answer.status_code, content["code"]) == (402, code), content
+        assert (answer.status_code, content["code"], content["retryable"]) == (402, code, False), content
+        assert answer.headers["Cache-Control"] == "no-store"
         assert content.keys() <= NotAllowedReply.model_validate(content).model_fields_set | {"error"}
         assert "NotAllowedReply" in str(office.app.openapi()["paths"][route]["post"]["responses"]["402"])
         figures[route] = {name: content[name] for name in content.keys() - {"detail", "code", "request_id", "error"}}

@@ -12668,7 +12668,7 @@ export interface components {
         };
         /**
          * RefusalRow
-         * @description A request that was answered 402, as it was answered.
+         * @description A request that was answered 402, or 409 `probable_double_charge`, as it was answered.
          */
         RefusalRow: {
             /**
@@ -12702,7 +12702,7 @@ export interface components {
             detail: string;
             /**
              * Figures
-             * @description The other members of the answer: amounts and remedies.
+             * @description The other members of the answer: amounts and remedies. Of a double charge: the first charge.
              */
             figures: {
                 [key: string]: unknown;
@@ -37033,6 +37033,8 @@ export interface operations {
                 /** @description The header `X-Request-ID` of the answer. */
                 request_id?: string | null;
                 account_id?: string | null;
+                /** @description Of the answer, such as `probable_double_charge`. */
+                code?: string | null;
                 limit?: number;
                 cursor?: string | null;
             };

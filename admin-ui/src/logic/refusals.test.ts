@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { remediesOf } from "./refusals";
+import { firstChargeOf, remediesOf } from "./refusals";
 
 describe("remedies of a refusal", () => {
   it("puts each remedy into words, in their order", () => {
@@ -31,5 +31,16 @@ describe("remedies of a refusal", () => {
     [{ remedies: [{ type: "cheaper_model" }] }, ["Cheaper model"]],
   ])("shows what it can of %j", (figures, texts) => {
     expect(remediesOf({ figures })).toEqual(texts);
+  });
+});
+
+describe("the first charge of a refused double charge", () => {
+  it.each([
+    ["probable_double_charge", { charge_id: "a" }, "a"],
+    ["probable_double_charge", { charge_id: 1 }, null],
+    ["probable_double_charge", {}, null],
+    ["insufficient_credits", { charge_id: "a" }, null],
+  ])("of %s %j", (code, figures, first) => {
+    expect(firstChargeOf({ code, figures })).toBe(first);
   });
 });

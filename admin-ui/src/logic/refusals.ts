@@ -1,9 +1,10 @@
-/** Refused requests: the remedies of the answer as sentences. */
+/** Refused requests: the remedies of the answer as sentences, and the charge that a refused one repeats. */
 import type { Refusal } from "../api/models";
 import { formatLocal } from "./dates";
 import { formatAmount } from "./decimals";
 import { formatCount, formatCredits, formatMoney, humanize } from "./format";
 
+export const DOUBLE_CHARGE = "probable_double_charge";
 type Known = Record<string, unknown>;
 
 const TEXTS: Record<string, (remedy: Known) => string> = {
@@ -20,6 +21,12 @@ const TEXTS: Record<string, (remedy: Known) => string> = {
 export function remediesOf({ figures }: Pick<Refusal, "figures">): string[] {
   const { remedies } = figures;
   return Array.isArray(remedies) ? remedies.map(remedyText).filter((found) => found !== null) : [];
+}
+
+/** Return the id of the charge that a refused double charge repeats. */
+export function firstChargeOf({ code, figures }: Pick<Refusal, "code" | "figures">): string | null {
+  const { charge_id } = figures;
+  return code === DOUBLE_CHARGE && typeof charge_id === "string" ? charge_id : null;
 }
 
 function remedyText(remedy: unknown): string | null {

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/admin/refusals", tags=["admin: usage"], responses=ER
 
 
 class RefusalRow(Reply):
-    """A request that was answered 402, as it was answered."""
+    """A request that was answered 402, or 409 `probable_double_charge`, as it was answered."""
 
     refusal_id: UUID
     request_id: str | None = Field(description="null: the person was erased.")
@@ -28,7 +28,9 @@ class RefusalRow(Reply):
     route: str
     code: str
     detail: str
-    figures: dict[str, Any] = Field(description="The other members of the answer: amounts and remedies.")
+    figures: dict[str, Any] = Field(
+        description="The other members of the answer: amounts and remedies. Of a double charge: the first charge."
+    )
     created_at: Timestamp
 
     @classmethod
@@ -49,6 +51,7 @@ async def list_refusals(
     db: ReportDb,
     request_id: Annotated[Key255 | None, Query(description="The header `X-Request-ID` of the answer.")] = None,
     account_id: UUID | None = None,
+    code: Annotated[Key255 | None, Query(description="Of the answer, such as `probable_double_charge`.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,
 ) -> RefusalsReply:
@@ -58,7 +61,7 @@ async def list_refusals(
     """
     async with db.read() as session:
         rows = await find_refusals(
-            session, request_id=request_id, account_id=account_id, before=cursor, limit=limit + 1
+            session, request_id=request_id, account_id=account_id, code=code, before=cursor, limit=limit + 1
         )
         page = rows[:limit]
         people = await find_people(session, {row["account_id"] for row in page})

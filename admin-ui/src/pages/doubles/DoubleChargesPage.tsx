@@ -16,6 +16,7 @@ import { QueryTable } from "../../components/QueryTable";
 import { Timestamp } from "../../components/Timestamp";
 import { isUuid, pathWith } from "../../logic/filters";
 import { formatCredits } from "../../logic/format";
+import { DOUBLE_CHARGE } from "../../logic/refusals";
 
 export function DoubleChargesPage() {
   const { get, filtered } = useFilters();
@@ -50,6 +51,12 @@ export function DoubleChargesPage() {
           empty={<Nothing filtered={filtered} />}
         />
         <Pager nextCursor={data?.next_cursor} />
+        <Text size="sm" mt="sm">
+          API keys that refuse double charges answer 409 and charge nothing:{" "}
+          <Anchor component={Link} size="sm" to={pathWith("/refusals", { code: DOUBLE_CHARGE })}>
+            Refused double charges
+          </Anchor>
+        </Text>
       </Paper>
     </Page>
   );
@@ -108,7 +115,7 @@ function Charge(charge: { accountId: string; name: string; idempotencyKey: strin
 function Nothing({ filtered }: { filtered: boolean }) {
   return (
     <EmptyState title={filtered ? "No double charge matches" : "No double charges"} icon={<IconCopy size={22} stroke={1.5} aria-hidden />}>
-      API keys whose double charges are flagged make these entries. A key that refuses them answers 409, and records nothing.
+      API keys whose double charges are flagged make these entries.
     </EmptyState>
   );
 }

@@ -16,13 +16,13 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { isUuid } from "../../logic/filters";
 import { humanize } from "../../logic/format";
-import { remediesOf } from "../../logic/refusals";
+import { firstChargeOf, remediesOf } from "../../logic/refusals";
 
 export function RefusalsPage() {
   const { get, filtered } = useFilters();
   const account = get("account_id");
   const wrongAccount = account !== null && !isUuid(account);
-  const query: RefusalsQuery = { request_id: get("request_id"), account_id: wrongAccount ? null : account, cursor: get("cursor") };
+  const query: RefusalsQuery = { request_id: get("request_id"), account_id: wrongAccount ? null : account, code: get("code"), cursor: get("cursor") };
   const { data, error, refetch, isPlaceholderData } = useQuery({
     queryKey: ["refusals", query],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/refusals", { params: { query }, signal })),
@@ -32,12 +32,13 @@ export function RefusalsPage() {
   return (
     <Page
       title="Refused requests"
-      subtitle="Requests of the last two weeks that were answered 402, with the reason and the remedies of the answer."
+      subtitle="Requests of the last two weeks that were answered 402, with the reason and the remedies of the answer, and double charges that an API key refused."
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <TextFilter name="request_id" label="Request id" placeholder="X-Request-ID of the answer" width={340} />
           <TextFilter name="account_id" label="Account id" width={340} />
+          <TextFilter name="code" label="Code" placeholder="limit_exceeded" width={220} />
           <ClearFilters />
         </Group>
         <QueryTable
@@ -65,6 +66,7 @@ const COLUMNS: Column<Refusal>[] = [
 
 function Reason({ refusal }: { refusal: Refusal }) {
   const remedies = remediesOf(refusal);
+  const first = firstChargeOf(refusal);
   return (
     <Stack gap={4} align="flex-start">
       <Tag tone="bad">{humanize(refusal.code)}</Tag>
@@ -79,6 +81,14 @@ function Reason({ refusal }: { refusal: Refusal }) {
             <List.Item key={remedy}>{remedy}</List.Item>
           ))}
         </List>
+      )}
+      {first !== null && (
+        <Group gap={6}>
+          <Text size="xs" c="dimmed">
+            First charge
+          </Text>
+          <Copyable value={first} what="the charge id" short />
+        </Group>
       )}
       <Text size="xs" c="dimmed" hiddenFrom="xs">
         <Timestamp at={refusal.created_at} exact />
