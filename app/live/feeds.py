@@ -124,6 +124,7 @@ class Feeds:
         self._task: asyncio.Task[None] | None = None
         self._day: tuple[int, date] | None = None
         self._is_failing = False
+        self._catching_up = asyncio.Lock()
 
     @contextmanager
     def watch(self, account_id: UUID, wake: Callable[[], None]) -> Iterator[Feed]:
@@ -145,9 +146,18 @@ class Feeds:
             await end(self._task)
 
     async def read(self, account_id: UUID, after: int | None = None) -> Reading | None:
-        """Read an account, and a page of the changes after an entry. None if it does not exist."""
-        seen = MAX_INT64 if after is None else after
-        readings, _ = await self._read([Seen(account_id, seen, "", reread=True, approvals="")], PAGE)
+        """Read an account, and a page of the changes after an entry. None if it does not exist.
+
+        Pages are read one at a time, in the order of their requests. So clients that have missed much delay neither
+        each other nor the point reads of charges.
+        """
+        if after is None:
+            return await self._read_account(account_id, MAX_INT64)
+        async with self._catching_up:
+            return await self._read_account(account_id, after)
+
+    async def _read_account(self, account_id: UUID, after: int) -> Reading | None:
+        readings, _ = await self._read([Seen(account_id, after, "", reread=True, approvals="")], PAGE)
         return readings.get(account_id)
 
     async def _run(self) -> None:

@@ -25,7 +25,6 @@ HEARTBEAT_S = 15.0
 """Proxies close a connection that is silent for a minute or two."""
 WRITE_TIMEOUT_S = 10.0
 """A client that reads nothing for so long is disconnected."""
-MAX_MISSED = 2_000
 CLOSING_S = 1.0
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -121,7 +120,7 @@ class EventStream(Response):
         after = self._watching.after
         if reading.is_closed and after == reading.entry_no:
             return None
-        is_complete = after is None or 0 <= reading.entry_no - after <= MAX_MISSED
+        is_complete = after is None or after <= reading.entry_no
         return events.RETRY + self._snapshot(reading, after if is_complete else None, is_complete=is_complete)
 
     def _snapshot(self, reading: Reading, after: int | None, *, is_complete: bool) -> bytes:
@@ -164,7 +163,8 @@ class EventStream(Response):
             self._woken.clear()
             if self._ended is not None:
                 return self._last()
-            if content := await self._changes() or self._feed.approvals.news(self._approvals):
+            # Approvals first: a client that has missed thousands of changes must not wait for them.
+            if content := self._feed.approvals.news(self._approvals) or await self._changes():
                 return content
             reading = self._feed.reading
             if reading is not None and reading.entry_no == self._sent:

@@ -10,7 +10,6 @@ import pytest
 
 from app.db import Database
 from app.live import feeds
-from app.live.stream import MAX_MISSED
 from app.main import create_app
 from tests.books import connected
 from tests.conftest import settings_for
@@ -87,20 +86,39 @@ async def test_a_position_that_the_account_does_not_have_begins_again(account: A
         assert (await reader.next()).id == 3
 
 
-@pytest.mark.parametrize(("missed", "is_complete"), [(MAX_MISSED, True), (MAX_MISSED + 1, False)])
-async def test_only_so_many_changes_are_sent_again(
-    agent: httpx.AsyncClient, own_books: Urls, own_agent: httpx.AsyncClient, missed: int, *, is_complete: bool
-) -> None:
+async def test_ten_thousand_missed_changes_follow_without_a_gap(own_books: Urls, own_agent: httpx.AsyncClient) -> None:
+    """Two clients catch up at the same time, and one of them while the account is charged."""
+    missed = 10_000
     account = await new_account(own_agent)
     async with connected(own_books) as connection:
         await connection.execute(GROW, uuid.UUID(account.account_id), 2 + missed)
-    async with opened(own_agent, account.events, **resumed(2)) as reader:
-        first = await reader.next()
-        assert first.data["is_complete"] is is_complete
-        if is_complete:
-            assert [event.id for event in await reader.take(missed)] == list(range(3, missed + 3))
-        else:
-            assert first.id == missed + 2
+
+    async def catch_up(*, charges: int) -> list[int | None]:
+        async with opened(own_agent, account.events, **resumed(2)) as reader:
+            first = await reader.next()
+            assert (first.id, first.data["is_complete"]) == (None, True)
+            for _ in range(charges):
+                await account.charge()
+            return [event.id for event in await reader.take(missed + charges)]
+
+    seen = await asyncio.gather(catch_up(charges=0), catch_up(charges=3))
+    assert seen[0] == list(range(3, missed + 3))
+    assert seen[1] == list(range(3, missed + 6))
+
+
+async def test_an_approval_does_not_wait_for_missed_changes(own_books: Urls, own_agent: httpx.AsyncClient) -> None:
+    account = await new_account(own_agent)
+    limit = {**account.user, "window": "day", "unit": "credits", "amount": "0", "action": "ask"}
+    assert (await own_agent.put("/v1/billing/limits", json=limit)).status_code == 200
+    asked = await own_agent.post("/v1/billing/charges", json={**account.user, "amount_minor": 100})
+    assert asked.json()["code"] == "approval_required"
+    async with connected(own_books) as connection:
+        await connection.execute(GROW, uuid.UUID(account.account_id), 10_000)
+    async with opened(own_agent, account.events) as watching:
+        await watching.until("approval")  # the feed of the account has it
+        async with opened(own_agent, account.events, **resumed(2)) as reader:
+            names = [event.name for event in await reader.take(3)]
+    assert names == ["snapshot", "approval", "change"]
 
 
 async def test_a_restored_account_begins_again(own_books: Urls, own_agent: httpx.AsyncClient) -> None:

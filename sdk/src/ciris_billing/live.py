@@ -100,5 +100,5 @@ class BalanceEvent:
     balance: Balance
     entry: LedgerEntry | None = None
     is_complete: bool = True
-    """False in a snapshot after too many missed changes, which do not follow."""
+    """False in a snapshot after a position that the account does not have: no missed changes follow."""
     approval: Approval | None = None
