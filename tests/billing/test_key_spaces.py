@@ -148,6 +148,26 @@ async def test_by_key_shows_a_token_its_own_account_only(
     assert (await by_key(person, "k", **other)).json() == mine
 
 
+async def test_by_key_answers_neither_another_operation_nor_another_environment(
+    minter: httpx.AsyncClient, client_with: Callable[..., httpx.AsyncClient], keys: Keys, user: dict[str, str]
+) -> None:
+    """The key "k" of a tool's charge, a hold, a credit, and of a charge in the test environment."""
+    await minter.post("/v1/billing/accounts", json=user)
+    others: dict[str, dict[str, Any]] = {
+        "/v1/tools/charge": {"product_type": "image_gen"},
+        "/v1/billing/holds": {"amount_minor": 100},
+        "/v1/billing/credits": {"amount_minor": 100, "transaction_type": "grant"},
+    }
+    for path, work in others.items():
+        assert (await minter.post(path, json={**user, **work, "idempotency_key": "k"})).status_code in (200, 201)
+    of_test = client_with(**{"X-API-Key": keys.test})
+    made = await of_test.post("/v1/billing/charges", json=body(user, "k"))
+    assert made.status_code == 201
+    answer = await by_key(minter, "k", **user)
+    assert (answer.status_code, answer.json()["code"]) == (404, "charge_not_found")
+    assert (await by_key(of_test, "k", **user)).json() == made.json()
+
+
 async def test_by_key_writes_nothing(agent: httpx.AsyncClient, client_with: Any, keys: Keys) -> None:
     nobody = {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}
     for key in (keys.agent, keys.reader, keys.test):
