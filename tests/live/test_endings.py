@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.accounts.erasure import BOOKS, forget_texts
 from app.auth.api_keys.keys import parse_key
 from app.auth.api_keys.service import update_key
 from app.auth.caller import Permission
@@ -123,6 +124,24 @@ async def test_a_deleted_account_ends_its_users_stream(
         assert (await user.delete("/v1/accounts/me")).status_code == 200
         last = (await reader.rest())[-1]
     assert last.name == "end"
+
+
+async def test_a_keys_stream_of_an_erased_user_ends_and_a_resumed_one_names_no_one(
+    account: Account, clients: Clients, token_of: Callable[..., str], live_db: Database
+) -> None:
+    """Neither the user nor the run that a charge named, which may name a person."""
+    await account.charge(run_id=f"of {account.user_id}")
+    user = clients(Authorization=f"Bearer {token_of(account.user_id, aud=SPA.client_id)}")
+    async with opened(account.client, account.events) as reader:
+        await reader.next()
+        assert (await user.delete("/v1/accounts/me")).status_code == 200
+        events = await reader.rest()
+    assert events[-1].data == {"reason": "account_closed"}
+    await forget_texts(live_db, uuid.UUID(account.account_id), BOOKS)  # the worker's job
+    again = await account.client.get(account.events, headers={"Last-Event-ID": "0"})
+    assert again.text.count("event: change") == 3
+    assert '"status":"closed"' in again.text
+    assert account.user_id not in again.text + "".join(str(event.data) for event in events)
 
 
 @asynccontextmanager

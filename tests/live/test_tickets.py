@@ -21,6 +21,7 @@ from tests.live.reading import opened
 from tests.servers import Server
 
 EVENTS, TICKETS = "/v1/accounts/me/events", "/v1/accounts/me/tickets"
+OF_A_KEY = "/v1/billing/accounts/{}/events"
 TICKET_LIFE_S = 60
 Clients = Callable[..., httpx.AsyncClient]
 TokenOf = Callable[..., str]
@@ -190,6 +191,24 @@ async def test_a_ticket_of_a_revoked_token_is_refused_and_ends_its_stream(
             await revoke_token(tx, token_id, expires_at=now + timedelta(hours=1), now=now)
         assert (await reader.rest())[-1].data == {"reason": "credential"}
     assert await refusal(browser, unused) == "invalid_ticket"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/accounts/me/statement"), ("GET", "/v1/accounts/me/approvals"), ("POST", TICKETS), ("GET", OF_A_KEY)],
+)
+@pytest.mark.parametrize("sent", ["query", "token", "key"])
+async def test_a_ticket_is_no_credential_of_another_route(
+    account: Account, browser: httpx.AsyncClient, token_of: TokenOf, method: str, path: str, sent: str
+) -> None:
+    ticket = await ticket_of(browser, token_of(account.user_id))
+    headers = {"token": {"Authorization": f"Bearer {ticket}"}, "key": {"X-API-Key": ticket}}.get(sent, {})
+    params = {"ticket": ticket} if sent == "query" else {}
+    answer = await browser.request(method, path.format(account.account_id), headers=headers, params=params)
+    assert answer.status_code == 401, answer.text
+    if path == TICKETS:  # nor did an attempt use it up
+        async with opened(browser, EVENTS, params={"ticket": ticket}) as reader:
+            assert (await reader.next()).balance["account_id"] == account.account_id
 
 
 async def test_an_erased_users_ticket_is_refused(

@@ -21,6 +21,7 @@ from app.neighbours.erasure import TEXTS
 from app.neighbours.moving_in.export import BrokenRow, Origin
 from app.neighbours.moving_in.reading import read_export
 from app.neighbours.moving_in.service import ACTOR, MovingIn, Target
+from app.receipts.chain import extend_chains
 from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import settings_for
@@ -28,6 +29,7 @@ from tests.databases import Urls
 from tests.metering.conftest import PROVIDER, Desk, usage
 from tests.neighbours.conftest import ClientOf
 from tests.processes import Process, run_command
+from tests.receipts.books import chain_of, expected_chain
 from tests.servers import environment
 from tests.support.wallets import DOLLAR
 
@@ -183,6 +185,22 @@ async def test_a_later_export_adds_what_is_new(db: Database, own_database: Urls,
     )
     assert (summary["new_entries"], summary["new_money"]) == (1, "-1.000000")
     assert await money_of(own_database) == [(400, 800, 0, 400)]
+
+
+async def test_a_later_exports_entries_follow_those_that_are_hashed(
+    db: Database, own_database: Urls, tmp_path: Path
+) -> None:
+    """The fixture verifies the chain as well."""
+    await move(db, own_database, written(tmp_path, ACCOUNT, BOUGHT, USED))
+    await extend_chains(db)
+    [account] = (await books(own_database))["accounts"]
+    hashed = await chain_of(own_database, account["account_id"])
+    later = {**USED, "id": "t3", "amount_cents": -100, "created_at": "2026-08-01T00:00:00Z"}  # before the others
+    await move(db, own_database, written(tmp_path, {**ACCOUNT, "balance_cents": 400}, BOUGHT, USED, later))
+    assert await extend_chains(db) == 1
+    chain = await chain_of(own_database, account["account_id"])
+    assert chain[:-1] == hashed
+    assert chain == await expected_chain(own_database, account["account_id"])
 
 
 async def test_two_imports_at_once_move_everything_once(db: Database, own_database: Urls, tmp_path: Path) -> None:

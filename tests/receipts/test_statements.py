@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.accounts.erasure import BOOKS, erase_person, forget_texts
+from app.auth.caller import Permission
 from app.clock import utc_now
 from app.db import Database
 from app.issuers import Issuer
@@ -22,7 +23,7 @@ from app.receipts.service import STEPS_OF_A_REQUEST
 from app.signing_keys import base64url, new_signing_key
 from app.verification import verify_books
 from tests.books import connected
-from tests.conftest import settings_for
+from tests.conftest import make_key, settings_for
 from tests.receipts.books import add_many, chain_of, documented_hash, entries_of, expected_chain, write_history
 from tests.receipts.conftest import Office, path_of
 from tests.receipts.verifier import decoded, encoded, read, script, verify
@@ -129,6 +130,17 @@ async def test_a_user_gets_the_own_statement(office: Office) -> None:
     )
 
 
+async def test_a_token_gets_no_other_users_statement(office: Office) -> None:
+    """Whatever user the query names, and not by the route of API keys."""
+    (account_id, user), (other_id, other) = [await office.account() for _ in range(2)]
+    person = await office.person(user)
+    names = {"oauth_provider": "oauth:google", "external_id": other, "user_id": other, "account_id": str(other_id)}
+    answer = await person.get(OWN, params=names)
+    assert read(answer.json()["statement"])["account_id"] == str(account_id)
+    refused = await person.get(path_of(other_id))
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+
+
 async def test_a_user_without_an_account_gets_none(office: Office) -> None:
     person = await office.person(f"{uuid.uuid4()}@example.com")
     answer = await person.get(OWN)
@@ -162,6 +174,21 @@ async def test_other_callers_are_refused(office: Office) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     unknown = await office.clients["reader"].get(path_of(uuid.uuid4()))
     assert (unknown.status_code, unknown.json()["code"]) == (404, "account_not_found")
+
+
+async def test_a_statement_says_of_which_environment_its_account_is(office: Office) -> None:
+    """One user has an account in each."""
+    account_id, user = await office.account()
+    db = Database(SecretStr(office.urls.service))
+    key = await make_key(db, "test", Permission.READ, Permission.WRITE)
+    await db.close()
+    client = await office.client(**{"X-API-Key": key})
+    body = {"oauth_provider": "oauth:google", "external_id": user}
+    made = UUID((await client.post("/v1/billing/accounts", json=body)).json()["account_id"])
+    said = read((await client.get(path_of(made))).json()["statement"])
+    assert (said["environment"], said["account_id"]) == ("test", str(made))
+    assert (await office.statement(account_id))["environment"] == "live"
+    assert (await office.clients["reader"].get(path_of(made))).status_code == 404
 
 
 @pytest.mark.parametrize("entry_no", ["-1", str(2**63), "1.5", "x", "", "9" * 400, "1\0"])

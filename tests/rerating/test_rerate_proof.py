@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime
 
+from app.receipts.chain import extend_chains
+from app.receipts.queries import find_balances
 from app.verification import verify_books
 from tests.metering.conftest import Desk
+from tests.receipts.books import chain_of, expected_chain
 from tests.rerating.conftest import double_prices, effect
 from tests.rerating.test_rerate import account_with
 from tests.support.wallets import DOLLAR
@@ -42,6 +45,25 @@ async def test_spoilt_corrections_are_found(desk: Desk) -> None:
             problem = await problem_of(desk)
             assert problem is None if found is None else found in str(problem), (spoil, step, problem)
     assert last["provider_cost_before_nanos"] == first["provider_cost_after_nanos"]
+
+
+async def test_a_correction_is_hashed_after_the_usage_that_it_corrects(desk: Desk) -> None:
+    """A statement of the time before keeps its hash and its balances."""
+    _, account_id = await account_with(desk, DOLLAR, 3)
+    await extend_chains(desk.db)
+    before = await chain_of(desk.urls, account_id)
+    async with desk.db.read() as session:
+        balances = await find_balances(session, account_id, len(before))
+    await double_prices(desk, 2)
+    assert effect(desk, "--apply")["applied"]
+    await extend_chains(desk.db)
+    chain = await chain_of(desk.urls, account_id)
+    assert (len(chain) > len(before), chain[: len(before)]) == (True, before)
+    assert chain == await expected_chain(desk.urls, account_id)
+    async with desk.db.read() as session:
+        assert await find_balances(session, account_id, len(before)) == balances
+        assert await find_balances(session, account_id, len(chain)) != balances
+    assert await problem_of(desk) is None
 
 
 async def problem_of(desk: Desk) -> str | None:
