@@ -79,6 +79,8 @@ def with_budget(body: dict[str, Any]) -> dict[str, Any]:
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:
     """(status, code, the run that refuses) of an answer."""
     body = answer.json()
+    if answer.status_code == 402:
+        assert (answer.headers["Cache-Control"], body["retryable"]) == ("no-store", False)
     return answer.status_code, body["code"], body["run"]["run_id"]
 
 

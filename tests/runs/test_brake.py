@@ -103,6 +103,7 @@ async def test_a_run_is_paused_by_the_unit_above_the_rate(agent: Agent) -> None:
     assert statuses([await agent.charge(7, "r"), await agent.charge(3, "r")]) == [201, 201]
     refused = await agent.charge(1, "r")
     assert code(refused) == EXCEEDED
+    assert refused.headers["Cache-Control"] == "no-store"
     body = refused.json()
     assert body["brake"] == {"run_id": "r", "unit": "credits", "per_minute": "10", "spent": "10"}
     assert (body["retryable"], body["remedies"]) == (False, [])
