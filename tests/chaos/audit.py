@@ -21,7 +21,10 @@ TABLES = {
     "tool charge": ("product_usage_log", "idempotency_key", "usage_log_id"),
     "usage event": ("usage_events", "event_id", "usage_id"),
     "batched event": ("usage_events", "event_id", "usage_id"),
+    "capture": ("holds", "idempotency_key", "spending_id"),
+    "release": ("holds", "idempotency_key", "CASE WHEN status = 'released' THEN status END"),
 }
+"""By kind of charge: its table, its key, and what its answer names, which is null if that did not happen."""
 CREDITS_BOOKED = """
     SELECT p.payment_intent_id, count(c.credit_id) AS credits, sum(c.credits) AS total, max(p.credits) AS sold
       FROM purchases p LEFT JOIN credits c
@@ -45,7 +48,8 @@ class Books:
 
 async def audit(stack: Stack, journal: Journal) -> Books:
     """Check that the books have every acknowledged charge once, under the acknowledged id; others at most once; every
-    purchase once; no run above its budget, and no charge above a limit without an approval that no other charge used.
+    purchase once; every hold settled as it was acknowledged; no run above its budget, and no charge above a limit
+    without an approval that no other charge used.
     """
     problems: list[str] = []
     acknowledged = unacknowledged = found_all_the_same = 0
@@ -70,8 +74,8 @@ async def audit(stack: Stack, journal: Journal) -> Books:
 async def _booked(urls: Urls, kind: str, keys: set[str]) -> dict[str, list[str]]:
     table, key_column, id_column = TABLES[kind]
     sql = (
-        f"SELECT {key_column} AS key, array_agg({id_column}::text) AS ids FROM {table}"
-        f" WHERE {key_column} = ANY($1) GROUP BY 1"
+        f"SELECT {key_column} AS key, array_agg(CAST({id_column} AS text)) AS ids FROM {table}"
+        f" WHERE {key_column} = ANY($1) AND {id_column} IS NOT NULL GROUP BY 1"
     )
     async with connected(urls) as connection:
         return {row["key"]: row["ids"] for row in await connection.fetch(sql, sorted(keys))}

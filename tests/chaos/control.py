@@ -1,4 +1,4 @@
-"""Agents whose runs have budgets, and agents who ask a person before they spend: their load, and the audit of both."""
+"""Agents that hold before they spend, whose runs have budgets, and that ask a person: their load, and its audit."""
 
 import asyncio
 import random
@@ -17,7 +17,15 @@ CAREFUL = "careful"
 """The agent whom a limit of 0 lets spend nothing without a person."""
 ROOT_BUDGET, STEP_BUDGET = 5, 3
 """Credits of a run, and of each of the two runs below it: the second one ends at its parent's budget."""
-KINDS = ("run", "charge in a run", "charge that asks", "approval")
+HOLDS = "/v1/billing/holds"
+HELD, CAPTURED = 2, 1
+"""Credits of a hold, and of its capture."""
+SETTLEMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "capture": ({"amount_minor": 100 * CAPTURED}, "charge_id"),
+    "release": ({"outcome": "client_abort"}, "status"),
+}
+"""How holds are settled: the body of the request, and the member of the answer that the books have to agree with."""
+KINDS = ("hold", *SETTLEMENTS, "run", "charge in a run", "charge that asks", "approval")
 REFUSALS = {"charge in a run": "run_budget_exceeded", "charge that asks": "approval_required"}
 """The code of the 402 that a kind of request may receive."""
 OVERSPENT = """
@@ -55,6 +63,23 @@ class ControlLoad:
                 return
         steps = [self._charge_until_refused(user, f"{name}{i}") for i in "12"]
         await asyncio.gather(*steps)
+
+    async def reserve(self, user: dict[str, str]) -> None:
+        """Hold credits twice: capture a part of the one hold, release the other."""
+        await asyncio.gather(*(self._hold_and_settle(user, kind) for kind in SETTLEMENTS))
+
+    async def _hold_and_settle(self, user: dict[str, str], kind: str) -> None:
+        """The settlement is sent twice at the same time: it happens once."""
+        key = uuid.uuid4().hex
+        held = await self._send("hold", HOLDS, {**user, "amount_minor": 100 * HELD, "idempotency_key": key})
+        if held is None:
+            return
+        body, member = SETTLEMENTS[kind]
+        path = f"{HOLDS}/{held[0]['hold_id']}/{kind}"
+        self._journal.sent[kind].add(key)
+        for settled in await asyncio.gather(*(self._send(kind, path, body) for _ in range(2))):
+            if settled is not None and "code" not in settled[0]:  # 409: it had expired, as after a jump of the clock
+                self._journal.acknowledge(kind, key, settled[0][member])
 
     async def _charge_until_refused(self, user: dict[str, str], run_id: str) -> None:
         for _ in range(ROOT_BUDGET + 1):

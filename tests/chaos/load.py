@@ -27,6 +27,7 @@ READERS = 1
 ADMINS = 1
 DELEGATORS = 1
 ASKERS = 1
+RESERVERS = 1
 OK = (200, 201, 409)
 REFUSED = 402
 METRIC = {"type": "llm_tokens", "provider": "chaos", "model": "chaos", "input_tokens": 900, "output_tokens": 120}
@@ -162,6 +163,8 @@ class Load:
                     everybody.create_task(self._repeat(self._control.delegate, users()[i]))
                 for i in range(ASKERS):
                     everybody.create_task(self._repeat(self._control.ask, users()[i]))
+                for i in range(RESERVERS):
+                    everybody.create_task(self._repeat(self._control.reserve, users()[i]))
                 for _ in range(ADMINS):
                     everybody.create_task(self._repeat(self._read_reports, {}))
         finally:

@@ -1,4 +1,4 @@
-"""The audit of the chaos run notices a budget that is exceeded, and an approval that two charges used."""
+"""The audit of the chaos run finds settled holds, exceeded budgets, and approvals that two charges used."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,14 +13,17 @@ from app.configuration.service import Configuration
 from app.cost_records.service import CostRecordService
 from app.db import Database
 from app.db.version_mark import VersionMark
+from app.holds.service import HoldService
 from app.ledger.outcomes import New, Refused
 from app.ledger.pools import CREDIT, Credits
 from app.limits.service import LimitService, NewLimit
 from app.runs.service import Budget, NewRun, RunService
 from tests.books import connected
+from tests.chaos.audit import _booked
 from tests.chaos.control import CAREFUL, control_problems
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls
+from tests.holds.conftest import capture, done, held, release
 from tests.support.wallets import open_account
 
 KEY = Actor("api_key", "0123456789abcdef")
@@ -58,4 +61,17 @@ async def test_the_audit_notices_overspent_budgets_and_approvals_that_were_used_
             await connection.execute(change)
             problems = await control_problems(own_database)
             assert [problem[: len(word)] for problem in problems] == ([word] if word else [])
+    await db.close()
+
+
+async def test_the_audit_finds_how_holds_were_settled(own_database: Urls) -> None:
+    db, now = Database(SecretStr(own_database.service)), datetime.now(UTC)
+    billing = BillingService(db, Configuration(db, settings_for(own_database)))
+    holds = HoldService(db, billing.batcher, billing.configuration)
+    account_id = await open_account(billing, Identity("live", "oauth:google", "one"), now)
+    captured, released, _ = [await held(holds, account_id, 1, now, idempotency_key=key) for key in "abc"]
+    spending_id = done(await holds.run(capture(captured, 1, now))).spending_id
+    done(await holds.run(release(released, now)))
+    assert await _booked(own_database, "capture", {"a", "b", "c"}) == {"a": [str(spending_id)]}
+    assert await _booked(own_database, "release", {"a", "b", "c"}) == {"b": ["released"]}
     await db.close()
