@@ -1,7 +1,9 @@
-"""Mutants of limits, runs, the burn-rate brake and approvals: the part of tests/code_mutants.py about control.
+"""Mutants of limits, runs, the burn-rate brake, approvals and streams: the part of tests/code_mutants.py about control.
 
 Each is a name, the tests that should notice it, a file of app/, the text and its replacement.
 """
+
+from tests.live_mutants import LIVE
 
 CHANGES = ("tests/limits/test_changes.py",)
 SPENDING = ("tests/limits/test_spending.py",)
@@ -15,6 +17,7 @@ AT_LOCKS = ("tests/holds/test_due_at_locks.py",)
 PAIRS = ("tests/pairs",)
 
 CONTROL: tuple[tuple[str, tuple[str, ...], str, str, str], ...] = (
+    *LIVE,
     # --- limits ---
     (
         "the refusal of a limit",
