@@ -282,6 +282,7 @@ try {
     await dialog.getByRole("button", { name: "Set limit" }).dblclick(); // one limit
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("of 50 credits").waitFor();
+    await page.getByRole("progressbar", { name: /^Used: \d+ %$/ }).waitFor({ state: "attached" }); // an empty bar has no width
     await press("Change limit: Whole account, day, refuse");
     await dialog.getByRole("textbox", { name: "Credits" }).fill("40");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4715");
@@ -315,6 +316,9 @@ try {
       await page.goto(`${base}/admin-ui/refusals?request_id=${answer.headers.get("x-request-id")}`);
       await page.waitForLoadState("networkidle");
     } while ((await refusal.count()) === 0);
+    await page.goto(`${base}/admin-ui/double-charges`);
+    await page.getByRole("link", { name: "Refused double charges", exact: true }).click();
+    await page.getByText("No refused request matches").waitFor();
     await page.goto(address);
     await changeRun("Resume");
     await page.getByText("Open", { exact: true }).waitFor();

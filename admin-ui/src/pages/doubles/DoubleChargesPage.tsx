@@ -53,7 +53,7 @@ export function DoubleChargesPage() {
         <Pager nextCursor={data?.next_cursor} />
         <Text size="sm" mt="sm">
           API keys that refuse double charges answer 409 and charge nothing:{" "}
-          <Anchor component={Link} size="sm" to={pathWith("/refusals", { code: DOUBLE_CHARGE })}>
+          <Anchor component={Link} size="sm" underline="always" to={pathWith("/refusals", { code: DOUBLE_CHARGE })}>
             Refused double charges
           </Anchor>
         </Text>
