@@ -73,6 +73,15 @@ async def test_a_position_that_is_no_number_is_refused(account: Account, text: s
     assert (by_header.status_code, by_header.json()["field"]) == (422, "Last-Event-ID")
 
 
+@pytest.mark.parametrize(("sent", "first"), [(("2", "x"), 3), (("3", "2"), 4), (("2", str(2**62)), 3)])
+async def test_of_two_positions_the_first_one_counts(account: Account, sent: tuple[str, str], first: int) -> None:
+    for _ in range(3):
+        await account.charge()
+    headers = [(b"Last-Event-ID", value.encode()) for value in sent]
+    async with opened(account.client, account.events, headers=headers) as reader:
+        assert [event.id for event in await reader.take(2)] == [None, first]
+
+
 async def test_an_empty_position_is_none(account: Account) -> None:
     async with opened(account.client, account.events, headers={"Last-Event-ID": ""}) as reader:
         assert (await reader.next()).id == 2
