@@ -4,6 +4,7 @@
 which PostgreSQL cannot store.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -13,6 +14,7 @@ from pydantic import (
     BaseModel,
     Field,
     StringConstraints,
+    ValidationError,
 )
 
 from app.accounts.schemas import IdentityFields
@@ -80,6 +82,15 @@ class ChargeMetadata(BaseModel):
     channel_id: Label | None = None
     request_id: Label | None = None
 
+    @classmethod
+    def stored(cls, details: Mapping[str, Any]) -> Self:
+        """Return the valid part of a stored charge's metadata: earlier versions took over a hold's as it was."""
+        try:
+            return cls.model_validate(details)
+        except ValidationError as error:
+            wrong = {found["loc"][0] for found in error.errors(include_url=False, include_input=False)}
+            return cls.model_validate({name: value for name, value in details.items() if name not in wrong})
+
 
 class ChargeBody(IdentityFields):
     amount_minor: AmountMinor
@@ -133,7 +144,7 @@ class ChargeReply(Reply):
             balance_after=charge.balance_after * MINOR_PER_CREDIT,
             created_at=charge.created_at,
             description=descriptions.of_charge(charge.description),
-            metadata=ChargeMetadata(**charge.details),
+            metadata=ChargeMetadata.stored(charge.details),
             **error,
         )
 
@@ -208,7 +219,7 @@ class Transaction(Reply):
             balance_after=row.balance_after * MINOR_PER_CREDIT,
             transaction_type=row.transaction_type,
             external_transaction_id=row.external_transaction_id,
-            metadata=ChargeMetadata.model_validate(row.details) if charge else None,
+            metadata=ChargeMetadata.stored(row.details) if charge else None,
         )
 
 

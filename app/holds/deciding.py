@@ -314,9 +314,9 @@ def _require_room(account: LockedAccount, unit: str, amount: int) -> None:
 
 def _spending(work: Opening | Hold, key_id: str | None, unit: str, amount: int, uses: int = 1) -> Spending:
     """Return what limits count of a hold, or of a correction of it."""
-    return Spending(
-        unit, amount, key_id, work.details.get("agent_id"), tool=work.product_type, run=work.run_id, uses=uses
-    )
+    agent_id = work.details.get("agent_id")  # of any type in holds that earlier versions stored
+    agent = None if agent_id is None else str(agent_id)
+    return Spending(unit, amount, key_id, agent, tool=work.product_type, run=work.run_id, uses=uses)
 
 
 def _event_row(hold: Hold, usage_id: UUID, account: LockedAccount, amount: int, now: datetime) -> dict[str, Any]:

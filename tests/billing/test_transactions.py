@@ -1,5 +1,6 @@
 """The history of an account: the list that users see, and the ledger that no one can change."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -175,6 +176,23 @@ async def test_key_must_name_a_user(agent: httpx.AsyncClient, user: User) -> Non
 async def test_charge_can_be_read_back_as_it_was_answered(agent: httpx.AsyncClient, user: User) -> None:
     charged = (await agent.post("/v1/billing/charges", json=body(user, "key", description="d"))).json()
     assert (await agent.get(f"/v1/billing/charges/{charged['charge_id']}")).json() == charged
+
+
+async def test_metadata_that_an_earlier_version_stored_is_left_out(
+    agent: httpx.AsyncClient, user: User, database: Urls
+) -> None:
+    """Captures of holds once took over any metadata of the hold."""
+    charged = (await agent.post("/v1/billing/charges", json=body(user))).json()
+    stored = {"agent_id": {"name": "scout"}, "message_id": "x" * 256, "channel_id": 7, "request_id": "r", "note": [1]}
+    async with connected(database) as connection:
+        sql = "UPDATE charges SET metadata = $1::text::jsonb WHERE charge_id = $2"
+        await connection.execute(sql, json.dumps(stored), UUID(charged["charge_id"]))
+    path = f"/v1/billing/charges/{charged['charge_id']}"
+    expected = {"agent_id": None, "message_id": None, "channel_id": "7", "request_id": "r"}
+    assert (await agent.get(path)).json()["metadata"] == expected
+    assert (await agent.get(f"{path}/explanation")).json()["charge"]["metadata"] == expected
+    listed = (await agent.get(TRANSACTIONS, params=user)).json()["transactions"]
+    assert listed[0]["metadata"] == expected
 
 
 @pytest.mark.parametrize("role", ["service", "owner", "superuser"])

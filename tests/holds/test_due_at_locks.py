@@ -170,6 +170,18 @@ async def test_a_hold_that_is_due_at_the_second_lock_of_a_transaction_waits(
     assert (await holds.find("live", place(hold))).status == "expired"
 
 
+async def test_a_hold_of_an_earlier_version_counts_for_its_agent_until_it_is_settled(
+    holds: HoldService, billing: BillingService, db: Database, account_id: UUID, now: datetime
+) -> None:
+    """It may have a number as the agent's id."""
+    limits = limits_of(billing, db)
+    await limits.put(account_id, NewLimit("agent", "7", "day", CREDIT, 11, "refuse"), "operator", now)
+    hold = await held(holds, account_id, 6, now, details={"agent_id": 7})
+    assert [limit.counted for limit in await limits.list(account_id, now)] == [6]
+    await holds.run(release(hold, now))
+    assert [limit.counted for limit in await limits.list(account_id, now)] == [0]
+
+
 async def test_the_noted_expiry_may_be_early_but_never_late(
     holds: HoldService,
     billing: BillingService,
