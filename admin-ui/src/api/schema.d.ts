@@ -7943,7 +7943,7 @@ export interface components {
             idempotency_key?: string | null;
             /**
              * Metadata
-             * @description Stored with the hold and its charge.
+             * @description Stored with the hold and its charge, up to 16 KiB. `agent_id`, `message_id`, `channel_id` and `request_id` are texts of up to 255 characters, as those of a charge; numbers become texts.
              */
             metadata?: {
                 [key: string]: unknown;
