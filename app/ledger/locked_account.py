@@ -169,9 +169,9 @@ class LockedAccount:
         return taken
 
     def expire_lots(self, now: datetime) -> None:
-        """Expire the grants that are due at `now`. Methods that post entries do so first."""
+        """Expire the grants that are due at `now`, oldest first. Methods that post entries do so first."""
         due = [lot for lot in self.lots.values() if lot.is_due(now)]
-        for lot in due:
+        for lot in sorted(due, key=lambda lot: lot.grant_id):
             self._post_lot(lot, -lot.remaining, Kind.GRANT_EXPIRY, Cause("grant", lot.grant_id), EXPIRY, now)
         self.grants_expire_at = next_expiry(self.lots.values())
 
