@@ -8,6 +8,7 @@ verified: each account has lost exactly what the answers say, and nothing is on 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
 import uuid
@@ -28,7 +29,8 @@ from app.db import Database
 from app.demo.postgres import ephemeral_cluster
 from app.verification import verify_books
 from bench import load
-from tests.databases import TEMPLATE, Urls, prepare, urls
+from tests.chaos.report import write
+from tests.databases import ROOT, TEMPLATE, Urls, prepare, urls
 from tests.servers import running_server
 
 ACCOUNTS = 100
@@ -39,6 +41,7 @@ FREE_USES = 3
 PLENTY = 10**9
 """Credits of an account, and the amount of its limits and budgets: nothing is refused."""
 CHARGES, HOLDS = "/v1/billing/charges", "/v1/billing/holds"
+PAGE = ROOT / "docs" / "holds.md"
 
 Work = Callable[["Caller", int], Awaitable[None]]
 
@@ -168,6 +171,26 @@ def together(rounds: list[Round]) -> Round:
     )
 
 
+def row(name: str, result: Round, *more: str) -> str:
+    cells = (name, f"{result.per_second:,.0f}", f"{result.p50_ms:.0f} ms", f"{result.p99_ms:.0f} ms", *more)
+    return f"| {' | '.join(cells)} |\n"
+
+
+def tables(clients: int, rounds: dict[str, Round], holds: dict[str, Round], wrong: int, *, is_verified: bool) -> str:
+    """Return the figures as the page has them."""
+    best = next(iter(rounds.values())).per_second
+    beside = "".join(row(name, one, f"{one.per_second / best:.2f}") for name, one in rounds.items())
+    books = "the ledger verifies" if is_verified else "THE LEDGER DOES NOT VERIFY"
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    return (
+        f"| {clients} clients, spread | per s | median | p99 | of charges |\n|---|---|---|---|---|\n{beside}\n"
+        f"| hold + capture | per s | median | p99 |\n|---|---|---|---|\n"
+        f"{''.join(row(name, one) for name, one in holds.items())}\n"
+        f"Measured on {today}: {os.cpu_count()} cores for the clients, one API process and PostgreSQL. "
+        f"Accounts whose balance differs from the answers: {wrong}; {books}.\n"
+    )
+
+
 def line(name: str, result: Round, *more: str) -> str:
     return f"{name:<34}{result.per_second:>10,.0f}{result.p50_ms:>10.1f}{result.p99_ms:>10.1f}{''.join(more)}"
 
@@ -205,22 +228,27 @@ async def main(options: argparse.Namespace) -> None:
         for _ in range(options.rounds):
             for name, work in works.items():
                 rounds[name].append(await run(work, options.connections, ACCOUNTS))
-        best = together(rounds["charge"]).per_second
+        mean = {name: together(results) for name, results in rounds.items()}
+        best = mean["charge"].per_second
         print(f"{options.connections} clients, {ACCOUNTS} accounts\n")
         print(f"{'':<34}{'per s':>10}{'p50 ms':>10}{'p99 ms':>10}{'of charges':>12}")
-        for name, results in rounds.items():
-            result = together(results)
+        for name, result in mean.items():
             print(line(name, result, f"{result.per_second / best:>12.2f}"))
         print(f"\nholds with their captures\n{'clients, accounts':<34}{'per s':>10}{'p50 ms':>10}{'p99 ms':>10}")
+        holds: dict[str, Round] = {}
         for clients in (50, 200):
             for name, accounts in (("shared", 1), ("spread", ACCOUNTS)):
-                print(line(f"{clients}, {name}", await run(held, clients, accounts)))
+                holds[f"{clients} clients, {name}"] = result = await run(held, clients, accounts)
+                print(line(f"{clients}, {name}", result))
     wrong = await mismatches(database, spent)
     db = Database(SecretStr(database.service))
     verification = await verify_books(db, datetime.now(UTC))
     await db.close()
     books = "verified" if verification.ok else verification.problem
     print(f"\n{sum(spent.values()):,} credits spent; {wrong} accounts differ from the answers; ledger: {books}")
+    if options.write:
+        text = tables(options.connections, mean, holds, wrong, is_verified=verification.ok)
+        write("rates", text, PAGE)
 
 
 if __name__ == "__main__":
@@ -228,6 +256,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=2, help="length of each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=32, help="concurrent callers")
+    parser.add_argument("--write", action="store_true", help="write the figures to docs/holds.md")
     arguments = parser.parse_args()
     with ephemeral_cluster(durable=True) as running:
         prepare(running)

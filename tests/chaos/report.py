@@ -1,7 +1,8 @@
-"""Writes the results as a table into docs/reliability.md."""
+"""Writes measured results as tables into the docs, such as docs/reliability.md."""
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.chaos.scenarios import Scenario
 from tests.databases import ROOT
@@ -62,9 +63,8 @@ def section(name: str) -> str:
     return PAGE.read_text(encoding="utf-8").split(BEGIN.format(name))[1].split(END.format(name))[0]
 
 
-def write(name: str, text: str) -> None:
+def write(name: str, text: str, page: Path = PAGE) -> None:
     """Write `text` between the marks of that name; the text around them stays."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN.format(name))
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN.format(name))
     _, after = rest.split(END.format(name))
-    PAGE.write_text(f"{before}{BEGIN.format(name)}{text}{END.format(name)}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN.format(name)}{text}{END.format(name)}{after}", encoding="utf-8")
