@@ -11,6 +11,7 @@ from app.pricing.compiled import UnknownModel
 from app.pricing.editing import Author, activate, propose
 from app.pricing.unknown_models import UnknownModels
 from tests.admin.conftest import Office
+from tests.live.reading import until
 from tests.pricing.books import document, row
 
 NOW = datetime.now(UTC)
@@ -25,9 +26,16 @@ async def proposed(office: Office, **fields: Any) -> int:
 
 
 async def put_in_force(office: Office, **fields: Any) -> int:
+    """Put a new version in force, and wait until the application knows."""
     version = await proposed(office, **fields)
     async with office.db.transaction() as tx:
         await activate(tx, version, datetime.now(UTC), Author("tests", None, "because", datetime.now(UTC)))
+
+    async def known() -> bool:
+        book = await office.app.state.price_books.current("USD", datetime.now(UTC))
+        return book is not None and book.version == version
+
+    await until(known)
     return version
 
 
