@@ -16,4 +16,4 @@ async def end(task: asyncio.Task[Any]) -> None:
         task.cancel()
         await asyncio.wait([task], timeout=REPEAT_S)
     if not task.cancelled():
-        task.exception()  # otherwise asyncio logs that nobody read it
+        task.exception()  # without this, asyncio logs 'exception was never retrieved'

@@ -17,7 +17,7 @@ from app.refusals.schemas import Remedy
 PROBABLE_DOUBLE_CHARGE = "Probable-Double-Charge"
 """The header that names the first charge."""
 KEPT_OF_FIRST = ("charge_id", "amount_minor", "currency", "created_at")
-"""What the log of refused requests keeps of the first charge: no text that may name a person."""
+"""Fields of the first charge in the log of refused requests: none that may contain personal data."""
 
 
 class InsufficientCredits(AppError):
