@@ -54,7 +54,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those of which the system gives one to each outgoing connection."""
+    """A free port, below the range of ports for outgoing connections."""
     while True:
         port = random.randrange(15_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ SETTLEMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "capture": ({"amount_minor": 100 * CAPTURED}, "charge_id"),
     "release": ({"outcome": "client_abort"}, "status"),
 }
-"""How holds are settled: the body of the request, and the member of the answer that the books have to agree with."""
+"""Settlements by name: the request's body, and the field of the answer that the audit compares with the hold."""
 KINDS = ("hold", *SETTLEMENTS, "run", "charge in a run", "charge that asks", "approval")
 REFUSALS = {"charge in a run": "run_budget_exceeded", "charge that asks": "approval_required"}
 """The code of the 402 that a kind of request may receive."""

@@ -41,7 +41,7 @@ async def test_parallel_callers_of_several_processes_get_each_grant_once(promoti
             for path, body, reason in requests:
                 calls = (call((one, two)[number % 2], path, body) for number in range(CALLERS))
                 found = Counter(await asyncio.gather(*calls))
-                # A caller that was answered 503 after its commit is told that the grant was given before.
+                # A 503 may follow the commit. The caller's repeat then answers that the grant exists.
                 assert found["granted"] <= 1
                 assert found["granted"] + found[reason] == CALLERS, found
     assert await promotion.grants(user) == [("daily", 50), ("signup", 500)]

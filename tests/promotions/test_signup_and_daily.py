@@ -188,14 +188,14 @@ async def test_only_keys_that_may_add_money(promotion: Promotion, user_id: str) 
     agent = await make_usage_key(db, UsageTerms(PROVIDER), "live", *EVERYTHING_ELSE)
     minting = await make_usage_key(db, UsageTerms(PROVIDER), "live", Permission.MONEY_CREDIT)
     transport = httpx.ASGITransport(promotion.shop.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://billing") as nobody:
+    async with httpx.AsyncClient(transport=transport, base_url="http://billing") as keyless:
         for path in (SIGNUP, DAILY, REFERRAL):
             body = {"user_id": user_id, "inviter_user_id": user_id, "invitee_user_id": new_user()}
             for header in ("X-API-Key", "X-Admin-Key"):
                 for key, status in ((agent, 403), ("x", 401), (minting, 200)):
-                    answer = await nobody.post(path, json=body, headers={header: key})
+                    answer = await keyless.post(path, json=body, headers={header: key})
                     assert answer.status_code == status, answer.text
-            assert z_error(await nobody.post(path, json=body)) == (401, "unauthorized", "unauthorized")
+            assert z_error(await keyless.post(path, json=body)) == (401, "unauthorized", "unauthorized")
 
 
 async def test_a_key_without_a_provider_names_users_by_identity(promotion: Promotion, user_id: str) -> None:

@@ -28,7 +28,7 @@ PROVIDER = "oauth:google"
 
 @dataclass
 class Office:
-    """A running service: its address, its database, and clients by name (reader, other, writer, nobody)."""
+    """A running service: its address, its database, and clients by name (reader, other, writer, keyless)."""
 
     url: str
     urls: Urls
@@ -102,6 +102,6 @@ async def office(oidc: RunningOIDC, issuers: list[Issuer]) -> AsyncIterator[Offi
         url = stack.enter_context(serving(app))
         office = Office(url, urls, oidc, stack)
         office.clients = {name: await office.client(**{"X-API-Key": key}) for name, key in keys.items()}
-        office.clients["nobody"] = await office.client()
+        office.clients["keyless"] = await office.client()
         yield office
     await drop_database(name)

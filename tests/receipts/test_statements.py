@@ -163,14 +163,14 @@ async def test_suspended_and_closed_accounts_have_statements(office: Office) -> 
 async def test_other_callers_are_refused(office: Office) -> None:
     account_id, _ = await office.account()
     expected = {
-        "nobody": (401, "unauthorized"),
+        "keyless": (401, "unauthorized"),
         "without": (403, "missing_permission"),
         "other": (404, "account_not_found"),
     }
     for name, answer_expected in expected.items():
         answer = await office.clients[name].get(path_of(account_id))
         assert (answer.status_code, answer.json()["code"]) == answer_expected
-    answer = await office.clients["nobody"].get(OWN)
+    answer = await office.clients["keyless"].get(OWN)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     unknown = await office.clients["reader"].get(path_of(uuid.uuid4()))
     assert (unknown.status_code, unknown.json()["code"]) == (404, "account_not_found")
@@ -257,7 +257,7 @@ async def test_requests_and_charges_at_once_agree(office: Office) -> None:
 async def fetched(office: Office, tmp_path: Path) -> tuple[UUID, bytes, bytes]:
     account_id, _ = await office.account()
     answer = await office.clients["reader"].get(path_of(account_id))
-    keys = await office.clients["nobody"].get(KEYS)
+    keys = await office.clients["keyless"].get(KEYS)
     assert (answer.status_code, keys.status_code) == (200, 200)
     return account_id, answer.content, keys.content
 
@@ -328,11 +328,11 @@ async def test_a_signature_of_another_type_is_no_statement(office: Office, tmp_p
 
 
 async def test_keys_are_public_and_cacheable(office: Office) -> None:
-    answer = await office.clients["nobody"].get(KEYS)
+    answer = await office.clients["keyless"].get(KEYS)
     assert answer.json() == {"keys": [{**RETIRED, "use": "sig", "alg": "EdDSA"}]}
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     assert SIGNING_KEY["d"] not in answer.text
-    assert (await office.clients["nobody"].head(KEYS)).status_code == 200
+    assert (await office.clients["keyless"].head(KEYS)).status_code == 200
 
 
 async def test_rotation_keeps_old_statements_valid(office: Office, issuers: list[Issuer], tmp_path: Path) -> None:

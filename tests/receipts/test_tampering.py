@@ -187,7 +187,7 @@ async def test_a_sound_chain_has_no_fault(copy: Urls) -> None:
 
 
 async def test_the_command_finds_a_change_that_leaves_the_balances_right(books: Books, copy: Urls) -> None:
-    """An entry that names another actor adds up. Only its hash tells."""
+    """An entry with another actor leaves all sums right. Only its hash is wrong."""
     sound = run_command(environment(copy), "ledger", "verify", "--json")
     assert (sound.status, sound.json["ok"]) == (0, True)
     async with connected(copy) as connection:

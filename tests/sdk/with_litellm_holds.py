@@ -138,7 +138,7 @@ async def cut_stream(client: BillingClient, scenario: str, policy: OnExpiry) -> 
         response = await litellm.acompletion(**call("hi", metadata_of(who(scenario), "i"), stream=True))
         await first_words(billing.stream(response), 3)
         told = {"litellm_call_id": response.logging_obj.litellm_call_id, "metadata": metadata_of(who(scenario), "i")}
-        billing.log_success_event(told, None, None, None)  # the policy has decided, whatever is reported later
+        billing.log_success_event(told, None, None, None)  # changes nothing: the policy for cut streams applies
         go_on.set()
 
 
@@ -241,7 +241,7 @@ async def in_proxy(client: BillingClient) -> None:
                 await first_words(chunks, 3)
             counts = {"model": "gpt-4o-mini", "custom_llm_provider": "openai", "completion_tokens": 3}
             told = {**data, "standard_logging_object": counts}
-            await billing.async_log_success_event(told, None, None, None)  # as the proxy does then
+            await billing.async_log_success_event(told, None, None, None)  # LiteLLM's proxy calls it in this case
         refusal = InsufficientCredits("No credits left")
         answer = await billing.async_post_call_failure_hook({}, refusal, caller)
         assert (answer.status_code, answer.detail) == (402, "No credits left")
@@ -301,7 +301,7 @@ async def unheld(client: BillingClient) -> None:
         await asyncio.to_thread(litellm.completion, **call("hello", metadata, litellm_call_id="unheld-1"))
         await asyncio.sleep(0.3)
         told = {"litellm_call_id": "unheld-1", "metadata": metadata, "standard_logging_object": {"prompt_tokens": 9}}
-        billing.log_success_event(told, None, None, None)  # once more, as LiteLLM does with some calls
+        billing.log_success_event(told, None, None, None)  # repeated: LiteLLM reports some calls twice
 
 
 async def estimates(client: BillingClient) -> None:
