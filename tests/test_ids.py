@@ -1,9 +1,13 @@
 """Ids give the order of writing, through every change of the clock."""
 
+import os
+import string
 import time
+import warnings
 from datetime import UTC, datetime
 
-from app.db import IdClock, new_id
+from app.db import IdClock, new_id, opaque_ids
+from app.db.ids import RandomBytes
 
 HOUR_MS = 3_600_000
 
@@ -66,3 +70,34 @@ def test_ids_of_one_process_increase_within_a_millisecond() -> None:
             pass
     assert ids == sorted(ids)
     assert {(made.version, made.variant) for made in ids} == {(7, "specified in RFC 4122")}
+
+
+def test_random_bytes_are_given_once_and_never_by_two_processes() -> None:
+    random = RandomBytes()
+    taken = [random.take(8) for _ in range(2 * random.size // 8 + 1)]
+    taken += [random.take(random.size - 1), random.take(2)]
+    assert len(set(taken)) == len(taken)
+    assert [len(part) for part in taken[-3:]] == [8, random.size - 1, 2]
+    random.take(8)
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: the child needs none of their locks
+        child = os.fork()
+    if child == 0:
+        os.write(writer, random.take(8))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 8) != random.take(8)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_opaque_id_has_one_text() -> None:
+    account_id, row_id = new_id(), new_id()
+    text = opaque_ids.encode("row_", account_id, row_id)
+    letters = string.ascii_letters + string.digits + "-_"
+    others = [text[:-1] + letter for letter in letters if letter != text[-1]]
+    found = [opaque_ids.decode("row_", other) for other in others]
+    assert opaque_ids.decode("row_", text) == (account_id, row_id)
+    assert (account_id, row_id) not in found
+    assert sum(one is not None for one in found) == 15, "those whose unused bits are zero"

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from threading import Lock
 from uuid import UUID
 
 import structlog
@@ -47,6 +48,34 @@ class IdClock:
 ID_CLOCK = IdClock()
 
 
+class RandomBytes:
+    """Random bytes of the operating system, read many at once: each read is a system call.
+
+    A forked process discards the bytes that its parent has read, which would make the same ids again.
+    """
+
+    size = 4096
+
+    def __init__(self) -> None:
+        self._bytes, self._used, self._lock = b"", 0, Lock()
+        os.register_at_fork(after_in_child=self._discard)
+
+    def take(self, count: int) -> bytes:
+        """Return so many bytes, at most `size`, each of them once."""
+        with self._lock:
+            first = self._used
+            if first + count > len(self._bytes):
+                self._bytes, first = os.urandom(self.size), 0
+            self._used = first + count
+            return self._bytes[first : self._used]
+
+    def _discard(self) -> None:
+        self._bytes, self._used, self._lock = b"", 0, Lock()
+
+
+RANDOM = RandomBytes()
+
+
 def new_id() -> UUID:
     """Return a UUIDv7: random, but increasing with time, so that index inserts stay in one place.
 
@@ -55,7 +84,7 @@ def new_id() -> UUID:
     """
     milliseconds, rest_ns = divmod(ID_CLOCK.now_ns(), 1_000_000)
     fraction = rest_ns * 4096 // 1_000_000
-    random = int.from_bytes(os.urandom(8), "big") >> 2
+    random = int.from_bytes(RANDOM.take(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | random)
 
 
