@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.auth.caller import Actor, Environment
@@ -16,10 +16,11 @@ from app.ledger.holds import Hold, OnExpiry
 Overage = Literal["refuse", "charge_what_fits"]
 """A capture of more than the hold changes nothing, or it also charges the balance as far as that suffices."""
 DIGEST_BYTES = 16
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""Stored fingerprints depend on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """Credits, or nanos of money. `field` is its name on the wire."""
 
     value: int
@@ -58,12 +59,10 @@ class Opening:
             *(self.amount.value, self.amount.is_money, self.currency, self.expires_in.total_seconds()),
             *(self.on_expiry, self.product_type, self.run_id, self.details),
         ]
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+        return blake2b(_CANONICAL.encode(facts).encode(), digest_size=DIGEST_BYTES).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
+class Capture(NamedTuple):
     """Spend `amount` of a hold and return the rest."""
 
     place: Place
@@ -74,8 +73,7 @@ class Capture:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Return all of a hold. `outcome`: why, as the caller says."""
 
     place: Place

@@ -129,20 +129,28 @@ class HoldReply(Reply):
 
     @classmethod
     def of(cls, hold: Hold) -> Self:
-        same = ("status", "unit", "on_expiry", "expires_at", "created_at", "settled_at", "outcome", "product_type")
         is_credits = hold.unit == CREDIT
-        amounts: dict[str, Any] = {}
-        for name in ("amount", "reported", "captured", "overage"):
-            value = getattr(hold, name)
-            amounts[name] = None if is_credits else decimal_text(value)
-            amounts[f"{name}_minor"] = value * MINOR_PER_CREDIT if is_credits else None
         spending = None if hold.spending_id is None else str(hold.spending_id)
         return cls(
-            **{name: getattr(hold, name) for name in same},
-            **amounts,
             hold_id=text_of(hold.account_id, hold.hold_id),
+            status=hold.status,
+            unit=hold.unit,
+            amount_minor=hold.amount * MINOR_PER_CREDIT if is_credits else None,
+            amount=None if is_credits else decimal_text(hold.amount),
+            reported_minor=hold.reported * MINOR_PER_CREDIT if is_credits else None,
+            reported=None if is_credits else decimal_text(hold.reported),
+            captured_minor=hold.captured * MINOR_PER_CREDIT if is_credits else None,
+            captured=None if is_credits else decimal_text(hold.captured),
+            overage_minor=hold.overage * MINOR_PER_CREDIT if is_credits else None,
+            overage=None if is_credits else decimal_text(hold.overage),
+            on_expiry=hold.on_expiry,
+            expires_at=hold.expires_at,
+            created_at=hold.created_at,
+            settled_at=hold.settled_at,
+            outcome=hold.outcome,
             charge_id=spending if is_credits else None,
             transaction_id=None if is_credits else spending,
+            product_type=hold.product_type,
             run_id=hold.run_id,
             metadata=hold.details,
         )

@@ -194,4 +194,4 @@ async def _find_expiries(tx: Tx, accounts: Sequence[LockedAccount], batch: Batch
     found = await queries.find_next_expiries(tx, holding, settled) if holding else {}
     for account in accounts:
         account.holds_expire_at = found.get(account.account_id)
-        account.wallet_moved = True
+        account.held_moved = True

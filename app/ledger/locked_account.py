@@ -70,6 +70,7 @@ class LockedAccount:
     money_used_nanos: int = 0
     lots: dict[UUID, Lot] = field(default_factory=dict)
     wallet_moved: bool = False
+    held_moved: bool = False
     charged: dict[Any, Any] | None = None
     """Charges of this transaction by idempotency key. Operations of a batch do not read each other's rows."""
     limits: AccountLimits | None = None
@@ -215,7 +216,7 @@ class LockedAccount:
         if unit != CREDIT:
             self._count_money(delta, kind, cause)
         setattr(self, name, balance)
-        self.wallet_moved = True
+        self.held_moved = True
         self._append(Entry(self.last_entry_no + 1, "held", unit, delta, balance, kind, cause, actor, now))
 
     # --- money ---
@@ -241,7 +242,7 @@ class LockedAccount:
 
     def money_remaining(self, now: datetime) -> int:
         """Return the nanos of the plain balance and of the live grants of money."""
-        return self.balances["money"] + live_sum(self.lots.values(), self.currency, now)
+        return self.balances["money"] + (live_sum(self.lots.values(), self.currency, now) if self.lots else 0)
 
     def _count_money(self, gained: int, kind: Kind, cause: Cause) -> None:
         """Count an entry in its lifetime total, so that each amount counts once. `gained`: a debt counts negative."""
@@ -284,7 +285,8 @@ class LockedAccount:
 
     def money_buckets(self, now: datetime) -> Sequence[Bucket]:
         """Return the buckets of money in burn order: grants of money, then the plain balance."""
-        return *self._lot_buckets(self.currency, now), Bucket("money", "money", self.currency, self.balances["money"])
+        money = Bucket("money", "money", self.currency, self.balances["money"])
+        return (*self._lot_buckets(self.currency, now), money) if self.lots else (money,)
 
     def _lot_buckets(self, unit: str, now: datetime) -> list[Bucket]:
         return [lot.bucket() for lot in in_burn_order(self.lots.values(), unit) if lot.is_live(now)]
@@ -362,8 +364,8 @@ def _locked(row: Mapping[str, Any]) -> LockedAccount:
 async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> None:
     """Store the entries and balances of locked accounts: two statements, for any number of accounts.
 
-    Up to three more store grants and the accounts whose grants or money moved. Each row is in one statement only, as a
-    batch requires.
+    Up to four more store grants and the accounts whose holds, grants or money moved. Each row is in one statement only,
+    as a batch requires.
     """
     moved = [account for account in accounts if account.entries]
     if not moved:
@@ -374,13 +376,17 @@ async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> Non
     await queries.insert_ledger_entries(
         tx, [rows.entry_row(a.account_id, e, bool(wallets)) for a in moved for e in a.entries]
     )
-    if plain := [rows.account_row(account, now) for account in moved if not account.wallet_moved]:
+    others = [account for account in moved if not account.wallet_moved]
+    if plain := [rows.account_row(account, now) for account in others if not account.held_moved]:
         await queries.update_accounts(tx, plain)
+    if held := [{**rows.account_row(a, now), **rows.held_row(a)} for a in others if a.held_moved]:
+        await queries.update_accounts_with_holds(tx, held)
     if wallets:
         changed = [{**rows.account_row(a, now), **rows.wallet_row(a)} for a in wallets]
         await queries.update_accounts_with_wallets(tx, changed)
     for account in moved:
         account.entries.clear()
+        account.held_moved = False
         if account.wallet_moved:
             account.lots, account.wallet_moved = open_lots_of(account.lots), False
 

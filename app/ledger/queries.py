@@ -35,12 +35,15 @@ _MOVED = (
     *("total_uses", "last_entry_no", "updated_at"),
 )
 
+HELD = ("held_credits", "held_money_nanos", "holds_expire_at")
+"""Columns that are written only for accounts whose holds, grants or money moved."""
 WALLET = (
     *("money_nanos", "money_debt_nanos", "grants_credits", "grants_money_nanos", "grants_expire_at"),
     *("money_purchased_nanos", "money_granted_nanos", "money_used_nanos"),
-    *("held_credits", "held_money_nanos", "holds_expire_at"),
+    *HELD,
 )
-"""Columns that are written only for accounts whose grants, money or holds moved."""
+"""Columns that are written only for accounts whose grants or money moved, with their holds."""
+_MOVED_WITH_HOLDS = (*_MOVED, *HELD)
 _MOVED_WITH_WALLET = (*_MOVED, *WALLET)
 
 
@@ -122,6 +125,11 @@ async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Store the balances of accounts. The caller holds their locks."""
     await _store(tx, _MOVED, rows)
+
+
+async def update_accounts_with_holds(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Store the balances of accounts whose holds moved as well, but no grants and no money."""
+    await _store(tx, _MOVED_WITH_HOLDS, rows)
 
 
 async def update_accounts_with_wallets(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:

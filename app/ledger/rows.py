@@ -58,6 +58,10 @@ def account_row(account: "LockedAccount", now: datetime) -> dict[str, Any]:
     }
 
 
+def held_row(account: "LockedAccount") -> dict[str, Any]:
+    return {name: getattr(account, name) for name in queries.HELD}
+
+
 def wallet_row(account: "LockedAccount") -> dict[str, Any]:
     money = {COLUMN_OF[pool]: account.balances[pool] for pool in MONEY_POOLS}
     account.grants_expire_at = next_expiry(account.lots.values())
