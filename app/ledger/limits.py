@@ -12,7 +12,6 @@ A batch is decided at one time, so all its requests count in the same windows. H
 zone of the operator.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -172,14 +171,17 @@ class AccountLimits:
         Raises LimitExceeded, RUN_REFUSALS, BurnRateExceeded, and ApprovalRequired if only a person has to allow it.
         Nothing is counted or used then.
         """
-        if refusing := self._above(spending, "refuse"):
+        above = self._above(spending)
+        if refusing := [pair for pair in above if pair[0].action == "refuse"]:
             raise self._exceeded(spending, refusing)
         self._require_run(spending)
-        if unapproved := self._unapproved(spending):
+        if unapproved := self._unapproved(spending, above):
             raise self._asked(spending, unapproved)
         if self.brake is not None:
             self.brake.require(spending, self.runs.chain(spending.run))
-        for limit, amount in self._above(spending, "ask"):
+        for limit, amount in above:
+            if limit.action != "ask":
+                continue
             if (approval := granted(self.approvals, limit, spending, amount, self.now)) is not None:
                 approval.use(self.now)
         self.count(spending)
@@ -193,18 +195,21 @@ class AccountLimits:
 
     def refusal(self, spending: Spending) -> "LimitExceeded | None":
         """Return why a limit would refuse a request now; None if all admit it. Counts and asks nothing."""
-        missing = [*self._above(spending, "refuse"), *self._unapproved(spending)]
+        above = self._above(spending)
+        missing = [pair for pair in above if pair[0].action == "refuse"] + self._unapproved(spending, above)
         return self._exceeded(spending, missing) if missing else None
 
-    def _above(self, spending: Spending, action: Action) -> list[tuple[Limit, int]]:
-        """Return the limits without room for a request, each with what the request needs of it."""
-        asked = [(limit, limit.asked(spending)) for limit in self.limits if limit.action == action]
-        return [(limit, amount) for limit, amount in asked if amount > limit.room]
+    def _above(self, spending: Spending) -> list[tuple[Limit, int]]:
+        """Return the limits without room for a request, of any action, each with what the request needs of it."""
+        return [(limit, amount) for limit in self.limits if (amount := limit.asked(spending)) > limit.room]
 
-    def _unapproved(self, spending: Spending) -> list[tuple[Limit, int]]:
-        """Return the limits for which a person has to allow a request, and has not."""
-        above = self._above(spending, "ask")
-        return [pair for pair in above if granted(self.approvals, pair[0], spending, pair[1], self.now) is None]
+    def _unapproved(self, spending: Spending, above: Sequence[tuple[Limit, int]]) -> list[tuple[Limit, int]]:
+        """Return those of the limits without room for which a person has to allow the request, and has not."""
+        return [
+            (limit, amount)
+            for limit, amount in above
+            if limit.action == "ask" and granted(self.approvals, limit, spending, amount, self.now) is None
+        ]
 
     def _asked(self, spending: Spending, unapproved: list[tuple[Limit, int]]) -> "LimitExceeded":
         """Ask for an approval, and return the refusal."""
@@ -241,10 +246,10 @@ class AccountLimits:
     def note(self, spending: Spending, cause_id: UUID) -> None:
         """Note the limits of a request that has just been counted, for its explanation."""
         evaluated = [
-            [str(limit.limit_id), limit.amount, limit.counted] for limit in self.limits if limit.asked(spending)
+            f'["{limit.limit_id}",{limit.amount},{limit.counted}]' for limit in self.limits if limit.asked(spending)
         ]
         if evaluated:
-            self.evaluated.append((cause_id, json.dumps(evaluated)))
+            self.evaluated.append((cause_id, f"[{','.join(evaluated)}]"))
 
     @property
     def has_models(self) -> bool:
