@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -61,8 +61,7 @@ class Identity:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=_DIGEST_KEY).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """Attributes of the person in a request. None means "not given" and changes nothing."""
 
     wa_id: str | None = None
@@ -75,7 +74,7 @@ class Profile:
     marketing_opt_in_source: str | None = None
 
     def given(self) -> dict[str, Any]:
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return {name: value for name, value in zip(self._fields, self, strict=True) if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Wire types of accounts, their identities and their profiles."""
 
-from dataclasses import fields
 from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -58,7 +57,7 @@ class ProfileFields(BaseModel):
         )
 
 
-_values = attrgetter(*(field.name for field in fields(Profile)))
+_values = attrgetter(*Profile._fields)
 
 
 LATER_USER_ID = f"{USER_ID} Ignored beside both of them if the key has no `identity_provider`."

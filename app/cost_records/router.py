@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +61,7 @@ async def open_cost_record(body: OpenBody, request: Request, caller: UsageWriter
     account_id = NOBODY
     if identity is not None:
         # The agent is the record's: a user may have many.
-        profile = replace(body.profile(caller), agent_id=None)
+        profile = body.profile(caller)._replace(agent_id=None)
         account_id, _ = await state.accounts.directory.find_or_create(identity, caller.actor, now, profile=profile)
     opening = Opening(
         account_id=account_id,

@@ -6,6 +6,7 @@ a transaction of SQLAlchemy. JSON values are sent as text and returned as values
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy.dialects import postgresql
@@ -76,7 +77,7 @@ def values_of(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[A
     if len(rows) == 1:
         [row] = rows
         return [row[name] for name in names]
-    return [[row[name] for row in rows] for name in names]
+    return list(zip(*map(itemgetter(*names), rows), strict=True))
 
 
 @cache

@@ -1,6 +1,5 @@
 """`/v1/billing/holds`: reserve an amount before work starts, and settle it afterwards. For API keys."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -50,7 +49,7 @@ async def create_hold(body: HoldBody, request: Request, caller: Writer, now: Now
     state = request.app.state
     details = body.details()
     await state.version_mark.require(SINCE)
-    profile = replace(body.profile(caller), agent_id=None)
+    profile = body.profile(caller)._replace(agent_id=None)
     account_id, _ = await state.accounts.directory.find_or_create(
         body.identity(caller), caller.actor, now, profile=profile
     )

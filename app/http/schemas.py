@@ -23,7 +23,8 @@ def _no_nul(value: str) -> str:
 
 
 def _rfc3339(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]

@@ -1,11 +1,10 @@
 """Ledger entries: their kinds, their causes, and the lifetime totals in which money counts. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from app.auth.caller import Actor
@@ -74,8 +73,7 @@ The condition of an index, so a statement names it as it is.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The row that caused a ledger entry."""
 
     type: Literal[
@@ -94,8 +92,7 @@ class Cause:
     id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """`delta` and `balance_after` are in `unit`: credits, or nanos of a currency."""
 
     entry_no: int

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 MAX_CHARS = 255
@@ -28,8 +27,7 @@ _RANK = {name: rank for rank, name in enumerate(_FIELD_OF)}
 HEADERS = ("x-litellm-trace-id", "x-litellm-call-id", "traceparent")
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(NamedTuple):
     """All optional. A text has 1 to 255 characters."""
 
     agent_id: str | None = None
@@ -42,7 +40,7 @@ class Attribution:
 
 
 NOTHING = Attribution()
-FIELDS = tuple(field.name for field in fields(Attribution))
+FIELDS = Attribution._fields
 
 
 def attribution_of(*sources: Mapping[str, Any]) -> Attribution:
@@ -51,7 +49,7 @@ def attribution_of(*sources: Mapping[str, Any]) -> Attribution:
     The sources are free-form: a value that cannot be an attribute is ignored.
     """
     found: dict[str, str] = {}
-    for source in sources:
+    for source in filter(None, sources):
         for name in sorted((name for name in source if name in _FIELD_OF), key=_RANK.__getitem__):
             field = _FIELD_OF[name]
             if field in found or (text := _text(source[name])) is None:

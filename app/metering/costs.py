@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import InvalidRequest
 from app.ledger.money import MAX_NANOS, decimal_text
@@ -25,8 +25,7 @@ class Volume:
     """Of this event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """The cost of an event, in nanos. `priced` is None if a stated cost has no price beside it."""
 
     nanos: int

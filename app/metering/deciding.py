@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.db import new_id
@@ -58,8 +59,7 @@ class Rules:
             return False
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """An event id that is used up, by a stored event or by one of this transaction.
 
     An id that was imported from another system has an empty fingerprint: every event with it is a repeat.
@@ -82,8 +82,7 @@ class Batch:
     moved: set[VolumeKey] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     """One event with all that its decision needs."""
 
     account: LockedAccount
@@ -247,11 +246,14 @@ def repeated(event: UsageEvent, known: Known) -> Outcome:
 
 def spendable(account: LockedAccount, now: datetime) -> int:
     """Return the money and the live grants of money, in nanos."""
-    return sum(bucket.available for bucket in account.money_buckets(now))
+    return account.money_remaining(now)
 
 
 def record_of(row: dict[str, Any]) -> Record:
-    return Record(**{name: row[name] for name in Record.__slots__})
+    return Record._make(_recorded(row))
+
+
+_recorded = itemgetter(*Record._fields)
 
 
 def _row(case: _Case, usage_id: UUID, status: Status, *, debt_nanos: int, balance: int) -> dict[str, Any]:

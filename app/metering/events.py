@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from app.auth.caller import Actor, UsagePolicy
@@ -46,8 +46,7 @@ class StatedCost:
         return self.amount if self.unit == "nanos" else nanos_of_minor(self.amount, currency)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """A reported event. `raw` and `details` are JSON texts. `occurred_at` None: when it arrived."""
 
     source: str
@@ -67,8 +66,7 @@ class UsageEvent:
         return blake2b(_CANONICAL.encode(facts).encode(), digest_size=FINGERPRINT_BYTES).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """The terms on which usage of one request is decided.
 
     `policy` applies where money does not suffice; `debt_limit_nanos` is the most debt that an account may have then.
@@ -86,8 +84,7 @@ class Terms:
         return self.actor.key_id
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Events of one account, decided in their order in one transaction."""
 
     account_id: UUID
@@ -111,8 +108,7 @@ class Report:
         return [run_id for event in self.events if (run_id := event.attribution.run_id) is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A stored event. Amounts are nanos of `currency`; `balance_after_nanos` is the spendable money right after it."""
 
     account_id: UUID
@@ -127,8 +123,7 @@ class Record:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The event is recorded now."""
 
     record: Record

@@ -1,9 +1,8 @@
 """Reporting: from a caller's request to events of accounts, for each of the routes that accept events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from fastapi import Request
@@ -24,8 +23,7 @@ from app.metering.usage_schemas import EventFields, UsageBody
 _BODY: TypeAdapter[UsageBody] = TypeAdapter(UsageBody)
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(NamedTuple):
     """An event and its user."""
 
     identity: Identity
@@ -60,7 +58,7 @@ class Reporter:
         self._require_permission(body)
         event = body.event(self._caller.source, self.service_name, self.headers)
         # The agent is the event's: a user may have many.
-        profile = replace(body.profile(self._caller), agent_id=None)
+        profile = body.profile(self._caller)._replace(agent_id=None)
         return Reported(body.identity(self._caller), profile, event)
 
     def parsed(self, item: Any) -> Reported | AppError:

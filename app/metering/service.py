@@ -9,6 +9,7 @@ match outcome:
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -313,8 +314,13 @@ async def _write(tx: Tx, batch: Batch) -> None:
 
 def _count(reports: Sequence[Sequence[Outcome]]) -> None:
     """Count outcomes in the metrics, after the commit."""
+    numbers: Counter[type[Outcome]] = Counter()
+    nanos: Counter[tuple[str, str]] = Counter()
     for outcome in (outcome for outcomes in reports for outcome in outcomes):
-        _COUNTERS[type(outcome)].inc()
+        numbers[type(outcome)] += 1
         if isinstance(outcome, Accepted):
-            record = outcome.record
-            _cost_counter(record.currency, record.status).inc(record.cost_nanos / NANOS_PER_UNIT)
+            nanos[outcome.record.currency, outcome.record.status] += outcome.record.cost_nanos
+    for kind, number in numbers.items():
+        _COUNTERS[kind].inc(number)
+    for labels, cost in nanos.items():
+        _cost_counter(*labels).inc(cost / NANOS_PER_UNIT)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation, localcontext
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from app.currencies import NANO_DIGITS
 from app.pricing.book import UNKNOWN_MODELS, ComputeRow, MarkupRule, VolumeRow
@@ -22,8 +22,7 @@ EXACT = Context(prec=120, traps=[Inexact, InvalidOperation])
 LineKind = Literal["usage", "markup", "minimum", "rounding"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A part of an event's cost, exact and not rounded. All lines of an event sum to its cost.
 
     `unit_price` is of `per` units, in the currency's major unit.
@@ -38,8 +37,7 @@ class Line:
     nanos: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(NamedTuple):
     """The cost of an event. `provider_cost_nanos` is the cost at list prices, without markup and minimum."""
 
     version: int

@@ -1,6 +1,5 @@
 """`/v1/billing/runs`: register an agent's runs with budgets, change them, and read what they spent."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -48,7 +47,7 @@ async def create_run(body: RunBody, request: Request, caller: Writer, now: Now) 
     state = request.app.state
     new = body.new_run()
     await state.version_mark.require(SINCE)
-    profile = replace(body.profile(caller), agent_id=None)
+    profile = body.profile(caller)._replace(agent_id=None)
     account_id, _ = await state.accounts.directory.find_or_create(
         body.identity(caller), caller.actor, now, profile=profile
     )
