@@ -23,15 +23,15 @@ CONTROL: tuple[tuple[str, tuple[str, ...], str, str, str], ...] = (
         "the refusal of a limit",
         SPENDING,
         "ledger/limits.py",
-        'if refusing := self._above(spending, "refuse"):',
+        'if refusing := [pair for pair in above if pair[0].action == "refuse"]:',
         "if 0:",
     ),
     (
         "the last unit of a limit",
         SPENDING,
         "ledger/limits.py",
-        "if amount > limit.room]",
-        "if amount > limit.room + 1]",
+        "> limit.room]",
+        "> limit.room + 1]",
     ),
     (
         "the window of a hold's opening",
