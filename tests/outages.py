@@ -78,6 +78,8 @@ WRITES = (
 
 @dataclass(frozen=True)
 class Service:
+    """The application in this process, a client of it, and the relay to its database."""
+
     app: FastAPI
     client: httpx.AsyncClient
     urls: Urls

@@ -1,4 +1,4 @@
-"""A real server of Redis's protocol (Valkey), and a way to it that can fail."""
+"""A real server of Redis's protocol (Valkey), and a relay that delays its answers."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ def running_redis() -> Iterator[RedisServer]:
         server.close()
 
 
-class SlowWay:
+class SlowRelay:
     """Relays connections to a server, each answer late by `delay_s`."""
 
     def __init__(self, port: int) -> None:

@@ -12,7 +12,7 @@ from app.db.ids import RandomBytes
 HOUR_MS = 3_600_000
 
 
-class Wall:
+class SettableClock:
     """A clock that can be set. Its own and not the process's, by which servers of other tests give ids."""
 
     ahead_ms = 0
@@ -26,18 +26,18 @@ def test_an_id_begins_with_the_time() -> None:
 
 
 def test_ids_follow_a_clock_set_ahead_and_go_on_when_it_is_set_back() -> None:
-    wall = Wall()
-    clock = IdClock(wall)
+    settable = SettableClock()
+    clock = IdClock(settable)
     first = clock.now_ms()
-    wall.ahead_ms = -HOUR_MS
+    settable.ahead_ms = -HOUR_MS
     behind = clock.now_ms()
     assert first <= behind < first + 60_000
     time.sleep(0.01)
     assert clock.now_ms() > behind
-    wall.ahead_ms = HOUR_MS
+    settable.ahead_ms = HOUR_MS
     ahead = clock.now_ms()
     assert ahead >= first + HOUR_MS
-    wall.ahead_ms = 0
+    settable.ahead_ms = 0
     assert clock.now_ms() >= ahead
 
 
@@ -53,10 +53,10 @@ def test_ids_are_put_right_by_the_databases_clock_when_far_off() -> None:
 
 def test_an_answer_that_was_long_under_way_moves_nothing() -> None:
     """The process was suspended after the database had answered; on its clock a minute and a half have passed."""
-    wall = Wall()
-    clock = IdClock(wall)
+    settable = SettableClock()
+    clock = IdClock(settable)
     before_ms = clock.now_ms()
-    wall.ahead_ms = 90_000
+    settable.ahead_ms = 90_000
     clock.compare(before_ms, before_ms + 5)
     assert clock.now_ms() >= before_ms + 90_000
 

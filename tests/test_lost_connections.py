@@ -151,8 +151,8 @@ def write_to_a_closed_transport() -> Exception:
     return raised.value
 
 
-class Unnoticed:
-    """A connection of the driver that was closed, and does not know it yet: the next write raises `error`."""
+class ClosedConnection:
+    """A connection of the driver that was closed, which the pool has not noticed yet: the next write raises `error`."""
 
     def __init__(self, connection: Any, error: Exception) -> None:
         self._connection = connection
@@ -178,7 +178,7 @@ async def test_a_transport_that_closed_before_the_driver_noticed_is_replaced(
     try:
         first = await session(db)
         for pool in (db._batches.pool, db._point_reads.pool):
-            pool._idle[:] = [(cast(Connection, Unnoticed(idle, error)), since) for idle, since in pool._idle]
+            pool._idle[:] = [(cast(Connection, ClosedConnection(idle, error)), since) for idle, since in pool._idle]
         assert await session(db) != first
     finally:
         await db.close()

@@ -63,6 +63,8 @@ def with_routes(settings: Settings) -> FastAPI:
 
 
 class Service:
+    """The application with a route that names its user, and keys with and without an identity provider."""
+
     def __init__(self, http: httpx.AsyncClient, key: str, key_without_provider: str, oidc: Any) -> None:
         self.http, self.key, self.key_without_provider, self.oidc = http, key, key_without_provider, oidc
 

@@ -22,7 +22,7 @@ from tests.auth.conftest import MakeKey, StartProcess, until
 from tests.auth.test_authentication import with_wrong_secret
 from tests.conftest import make_key as make_key_text
 from tests.databases import Urls
-from tests.redis_server import RedisServer, SlowWay, running_redis
+from tests.redis_server import RedisServer, SlowRelay, running_redis
 from tests.servers import running_server
 
 Start = Callable[..., SharedTokenBuckets]
@@ -207,18 +207,18 @@ async def test_a_stalled_redis_that_hears_everything_late_counts_it_once(
 
 
 async def test_a_slow_redis_neither_delays_nor_uses_up(redis_server: RedisServer, start: Start) -> None:
-    way = SlowWay(redis_server.port)
-    await way.start()
+    relay = SlowRelay(redis_server.port)
+    await relay.start()
     try:
-        buckets = start(way.url)
-        way.delay_s = 0.1
+        buckets = start(relay.url)
+        relay.delay_s = 0.1
         for _ in range(20):
             assert take(buckets, 60) == 0
             await asyncio.sleep(0.02)
         await reports_sent(buckets)
         assert 18_000 <= int(stored(redis_server).pttl(KEY_PREFIX + "key")) <= 20_500
     finally:
-        await way.stop()
+        await relay.stop()
 
 
 async def test_a_server_that_refuses_us_is_survived(redis_server: RedisServer, start: Start) -> None:

@@ -76,7 +76,7 @@ IDS = {
 
 
 @dataclass(frozen=True)
-class Town:
+class DemoDatabase:
     """A database in which the demo was set up at UNTIL, and the local Stripe."""
 
     urls: Urls
@@ -88,7 +88,7 @@ class Town:
         return {**os.environ, **self.local.environment, **own, "STRIPE_TEST": json.dumps(test_keys)}
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator["subprocess.Popen[bytes]"]:
+    def generating(self) -> Iterator["subprocess.Popen[bytes]"]:
         command = [sys.executable, "-m", "app.demo.traffic", "--people", str(PEOPLE)]
         process = subprocess.Popen(command, cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL)
         try:
@@ -97,8 +97,8 @@ class Town:
             process.kill()
             process.wait()
 
-    def tell(self) -> None:
-        with self.telling() as process:
+    def generate(self) -> None:
+        with self.generating() as process:
             assert process.wait(TIMEOUT_S) == 0
 
     async def rows(self, sql: str) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ class Town:
 
 
 @contextlib.asynccontextmanager
-async def new_town() -> AsyncIterator[Town]:
+async def new_demo() -> AsyncIterator[DemoDatabase]:
     name = f"billing_{uuid.uuid4().hex}"
     urls = await create_database(name)
     try:
@@ -135,7 +135,7 @@ async def new_town() -> AsyncIterator[Town]:
         await prepare_price_books(db, UNTIL)
         await db.close()
         with running_stripe() as local:
-            yield Town(urls, local)
+            yield DemoDatabase(urls, local)
     finally:
         await drop_database(name)
 
@@ -175,76 +175,76 @@ def newcomers(story: list[Event]) -> set[object]:
     return {event.identity for event in story if isinstance(event, ProfileSet)}
 
 
-async def check_the_books(town: Town) -> None:
+async def check_the_books(demo: DemoDatabase) -> None:
     """Everything that was planned is there, once, and each state that the back office can show."""
-    await town.verify()
-    counts = await town.counts()
+    await demo.verify()
+    counts = await demo.counts()
     planned = Counter(type(event) for event in written(PEOPLE))
     assert counts["accounts"] == PEOPLE + PEOPLE // 10 + 1
-    assert await town.one("SELECT count(*) FROM charges WHERE operation = 'charge'") == planned[Charged]
+    assert await demo.one("SELECT count(*) FROM charges WHERE operation = 'charge'") == planned[Charged]
     assert counts["product_usage_log"] == planned[ToolUsed]
     assert counts["llm_usage"] == planned[Reported]
     assert counts["purchases"] == planned[Bought]
     shared = "SELECT count(DISTINCT account_id) FROM purchases GROUP BY environment, card_fingerprint"
     shared = f"{shared} HAVING card_fingerprint IS NOT NULL AND count(DISTINCT account_id) > 1"
-    assert await town.rows(shared) == []  # each buyer has a separate card
+    assert await demo.rows(shared) == []  # each buyer has a separate card
     own = "SELECT count(*) FROM credits WHERE transaction_type IN ('bonus', 'grant', 'adjustment')"
-    assert await town.one(own) == planned[Credited] + planned[Adjusted]
-    assert set(await town.statuses("accounts")) == {"active", "suspended", "closed"}
+    assert await demo.one(own) == planned[Credited] + planned[Adjusted]
+    assert set(await demo.statuses("accounts")) == {"active", "suspended", "closed"}
     purchases = {"succeeded", "failed", "canceled", "processing", "requires_action", "requires_payment_method"}
-    assert set(await town.statuses("purchases")) == purchases
-    assert await town.statuses("purchase_disputes") == {"open": 1, "lost": 1}
-    assert await town.statuses("payment_events", "outcome") == {"applied": counts["payment_events"]}
-    assert await town.one("SELECT count(*) FROM purchases WHERE refunded_minor > 0") == 3
-    assert await town.one("SELECT count(*) FROM accounts WHERE debt > 0") >= 1
+    assert set(await demo.statuses("purchases")) == purchases
+    assert await demo.statuses("purchase_disputes") == {"open": 1, "lost": 1}
+    assert await demo.statuses("payment_events", "outcome") == {"applied": counts["payment_events"]}
+    assert await demo.one("SELECT count(*) FROM purchases WHERE refunded_minor > 0") == 3
+    assert await demo.one("SELECT count(*) FROM accounts WHERE debt > 0") >= 1
     assert {"bonus", "purchase", "refund_reversal", "dispute_reversal", "adjustment"} <= set(
-        await town.statuses("credits", "transaction_type")
+        await demo.statuses("credits", "transaction_type")
     )
-    assert {True, False} <= set(await town.statuses("account_profiles", "marketing_opt_in"))
-    assert set(await town.statuses("product_usage_log", "source")) == {"free", "main_pool"}
-    keys = await town.rows(
+    assert {True, False} <= set(await demo.statuses("account_profiles", "marketing_opt_in"))
+    assert set(await demo.statuses("product_usage_log", "source")) == {"free", "main_pool"}
+    keys = await demo.rows(
         "SELECT count(revoked_at) AS r, count(rotated_to) AS o, count(expires_at) AS e FROM api_keys"
     )
     assert keys == [{"r": 1, "o": 1, "e": 1}]
-    assert set(await town.statuses("admin_users", "role")) == {"admin", "support", "viewer"}
+    assert set(await demo.statuses("admin_users", "role")) == {"admin", "support", "viewer"}
     actions = {"account.suspend", "account.reopen", "account.close", "account.adjust", "purchase.refund"}
-    assert actions < set(await town.statuses("admin_audit_log", "action"))
+    assert actions < set(await demo.statuses("admin_audit_log", "action"))
 
 
-async def check_the_money(town: Town) -> None:
+async def check_the_money(demo: DemoDatabase) -> None:
     """Usage, grants and records of each kind, on both sides of the price change."""
     planned = Counter(type(event) for event in written(PEOPLE))
-    assert await town.one("SELECT count(*) FROM usage_events WHERE meter <> 'cost-record'") == planned[Metered]
-    assert set(await town.statuses("usage_events")) == {"charged", "debt", "refused"}
-    assert set(await town.statuses("cost_records")) == {"completed", "failed"}
-    assert await town.one("SELECT count(*) FROM cost_records") == planned[Worked]
-    assert await town.one("SELECT count(*) FROM grants WHERE unit = 'USD'") == planned[GrantGiven]
-    assert await town.one("SELECT count(*) FROM grants WHERE expires_at < $1", UNTIL) > 0
+    assert await demo.one("SELECT count(*) FROM usage_events WHERE meter <> 'cost-record'") == planned[Metered]
+    assert set(await demo.statuses("usage_events")) == {"charged", "debt", "refused"}
+    assert set(await demo.statuses("cost_records")) == {"completed", "failed"}
+    assert await demo.one("SELECT count(*) FROM cost_records") == planned[Worked]
+    assert await demo.one("SELECT count(*) FROM grants WHERE unit = 'USD'") == planned[GrantGiven]
+    assert await demo.one("SELECT count(*) FROM grants WHERE expires_at < $1", UNTIL) > 0
     soon = UNTIL + timedelta(days=7)
-    assert await town.one("SELECT count(*) FROM grants WHERE remaining > 0 AND expires_at < $1", soon) > 0
-    assert await town.one("SELECT count(*) FROM money_credits") == planned[MoneyPaid]
-    assert await town.one("SELECT count(DISTINCT price_version) FROM usage_events") == 2
-    assert await town.one("SELECT count(*) FROM accounts WHERE money_debt_nanos > 0") > 0
-    assert [row["model"] for row in await town.rows("SELECT model FROM unknown_models")] == ["mistral-large-2"]
+    assert await demo.one("SELECT count(*) FROM grants WHERE remaining > 0 AND expires_at < $1", soon) > 0
+    assert await demo.one("SELECT count(*) FROM money_credits") == planned[MoneyPaid]
+    assert await demo.one("SELECT count(DISTINCT price_version) FROM usage_events") == 2
+    assert await demo.one("SELECT count(*) FROM accounts WHERE money_debt_nanos > 0") > 0
+    assert [row["model"] for row in await demo.rows("SELECT model FROM unknown_models")] == ["mistral-large-2"]
 
 
-async def check_the_times(town: Town) -> None:
+async def check_the_times(demo: DemoDatabase) -> None:
     """Ids, by which the back office lists, and Stripe's times are those of the story."""
     for table, column in IDS.items():
         ms = f"('x' || left(replace({column}::text, '-', ''), 12))::bit(48)::bigint"
-        apart = await town.one(
+        apart = await demo.one(
             f"SELECT max(abs({ms} - extract(epoch FROM created_at) * 1000)) FROM {table} WHERE created_at < $1", UNTIL
         )
         assert apart < 1.01, table
-        assert await town.one(f"SELECT max(created_at) FROM {table}") <= UNTIL
-    assert await town.one("SELECT max(received_at) FROM payment_events") < UNTIL
-    assert await town.one("SELECT max(abs(extract(epoch FROM received_at - created_at))) FROM payment_events") < 1.01
-    assert await town.one("SELECT max(updated_at) FROM accounts") <= UNTIL
+        assert await demo.one(f"SELECT max(created_at) FROM {table}") <= UNTIL
+    assert await demo.one("SELECT max(received_at) FROM payment_events") < UNTIL
+    assert await demo.one("SELECT max(abs(extract(epoch FROM received_at - created_at))) FROM payment_events") < 1.01
+    assert await demo.one("SELECT max(updated_at) FROM accounts") <= UNTIL
 
 
-async def check_the_overview(town: Town) -> None:
+async def check_the_overview(demo: DemoDatabase) -> None:
     """All that came in and did not go out is there."""
-    db = Database(SecretStr(town.urls.service), pool_size=3)
+    db = Database(SecretStr(demo.urls.service), pool_size=3)
     environments: tuple[Environment, ...] = ("live", "test")
     async with db.consistent_read() as session:
         for environment in environments:
@@ -260,19 +260,19 @@ async def check_the_overview(town: Town) -> None:
 
 @pytest.mark.timeout(300)  # three times the whole story
 async def test_broken_off_told_to_the_end_and_told_again() -> None:
-    async with new_town() as town:
-        with town.telling() as process:
+    async with new_demo() as demo:
+        with demo.generating() as process:
             deadline = time.monotonic() + TIMEOUT_S
-            while await town.one("SELECT count(*) FROM charges") < 100:
+            while await demo.one("SELECT count(*) FROM charges") < 100:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.2)
-        town.tell()
-        await check_the_books(town)
-        await check_the_money(town)
-        await check_the_times(town)
-        await check_the_overview(town)
-        before = await town.counts()
-        town.tell()
-        assert await town.counts() == before
-        await town.verify()
+        demo.generate()
+        await check_the_books(demo)
+        await check_the_money(demo)
+        await check_the_times(demo)
+        await check_the_overview(demo)
+        before = await demo.counts()
+        demo.generate()
+        assert await demo.counts() == before
+        await demo.verify()

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.timeout(240)  # processes start four times here
 
 @dataclass
 class Site:
+    """A Caddy in front of two replicas, their database, and an API key."""
+
     edge: Edge
     replicas: list[Replica]
     urls: Urls

@@ -21,7 +21,7 @@ OK = (200, 201)
 
 
 @dataclass
-class Line:
+class KeyLine:
     """Three keys, each the successor of the one before, and their clients. All of them work."""
 
     ids: list[str]
@@ -32,7 +32,7 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-async def line(teller: Teller) -> AsyncIterator[Line]:
+async def line(teller: Teller) -> AsyncIterator[KeyLine]:
     db = teller.desk.db
     text = await make_usage_key(db, UsageTerms(PROVIDER, max_cost_nanos=100 * DOLLAR), "live", *Permission)
     parsed = parse_key(text)
@@ -44,11 +44,13 @@ async def line(teller: Teller) -> AsyncIterator[Line]:
         ids.append(successor.key_id)
         texts.append(successor.secret_text)
     async with AsyncExitStack() as stack:
-        yield Line(ids, [await stack.enter_async_context(client(teller.desk.url, text)) for text in texts])
+        yield KeyLine(ids, [await stack.enter_async_context(client(teller.desk.url, text)) for text in texts])
 
 
 @pytest.mark.parametrize("limited", [0, 1, 2])
-async def test_all_keys_of_a_line_count_in_a_limit_of_one(teller: Teller, user: str, line: Line, limited: int) -> None:
+async def test_all_keys_of_a_line_count_in_a_limit_of_one(
+    teller: Teller, user: str, line: KeyLine, limited: int
+) -> None:
     """Room for two of three. The limit may name any of the keys. Keys that were not rotated are free."""
     await teller.limit(user, scope=line.limit(limited), amount="6")
     answers = [await teller.spend("charge", user, by=client) for client in line.clients]
@@ -59,7 +61,9 @@ async def test_all_keys_of_a_line_count_in_a_limit_of_one(teller: Teller, user: 
 
 
 @pytest.mark.parametrize("route", SCOPES)
-async def test_the_successor_is_bound_by_every_way_to_spend(teller: Teller, user: str, line: Line, route: str) -> None:
+async def test_the_successor_is_bound_by_every_way_to_spend(
+    teller: Teller, user: str, line: KeyLine, route: str
+) -> None:
     unit = "credits" if route in CREDIT_ROUTES else "money"
     amount = "3" if unit == "credits" else "0.000000003"
     await teller.limit(user, scope=line.limit(0), unit=unit, amount=amount)
@@ -68,7 +72,7 @@ async def test_the_successor_is_bound_by_every_way_to_spend(teller: Teller, user
     assert (refused.status_code, refused.json()["code"]) == (402, "limit_exceeded")
 
 
-async def test_a_new_limit_begins_with_the_spending_of_the_line(teller: Teller, user: str, line: Line) -> None:
+async def test_a_new_limit_begins_with_the_spending_of_the_line(teller: Teller, user: str, line: KeyLine) -> None:
     for one in (*line.clients, teller.boss):
         assert (await teller.spend("charge", user, by=one)).status_code == 201
     hold = await teller.spend("hold of credits", user, by=line.clients[0])
@@ -80,7 +84,7 @@ async def test_a_new_limit_begins_with_the_spending_of_the_line(teller: Teller, 
     assert await teller.spent(user) == ["9", "0"]
 
 
-async def test_a_settlement_by_the_other_key_is_corrected_once(teller: Teller, user: str, line: Line) -> None:
+async def test_a_settlement_by_the_other_key_is_corrected_once(teller: Teller, user: str, line: KeyLine) -> None:
     """Opened by the first key, captured by the last one: the limit counts it once, and less."""
     await teller.limit(user, scope=line.limit(1), amount="6")
     hold = (await teller.spend("hold of credits", user, by=line.clients[0])).json()["hold_id"]
@@ -89,7 +93,7 @@ async def test_a_settlement_by_the_other_key_is_corrected_once(teller: Teller, u
     assert await teller.spent(user) == ["1"]
 
 
-async def test_the_check_heeds_the_line(teller: Teller, user: str, line: Line) -> None:
+async def test_the_check_heeds_the_line(teller: Teller, user: str, line: KeyLine) -> None:
     await teller.limit(user, scope=line.limit(0), amount="0")
     for one, has_credit in ((line.clients[2], False), (teller.boss, True)):
         answer = await one.post("/v1/billing/credits/check", json={"user_id": user})
@@ -113,7 +117,7 @@ async def test_a_rotation_between_two_charges_changes_nothing(teller: Teller, us
 
 @pytest.mark.parametrize(("asks", "uses"), [(0, 2), (2, 0), (1, 1)])
 async def test_an_approval_is_for_the_line_of_the_key_that_asked(
-    teller: Teller, user: str, line: Line, person: httpx.AsyncClient, asks: int, uses: int
+    teller: Teller, user: str, line: KeyLine, person: httpx.AsyncClient, asks: int, uses: int
 ) -> None:
     """One approval waits for the line, keys of other lines cannot use it, and it is used once."""
     await teller.limit(user, action="ask")
@@ -128,7 +132,7 @@ async def test_an_approval_is_for_the_line_of_the_key_that_asked(
 
 
 async def test_a_denial_is_for_the_line_of_the_key_that_asked(
-    teller: Teller, user: str, line: Line, person: httpx.AsyncClient
+    teller: Teller, user: str, line: KeyLine, person: httpx.AsyncClient
 ) -> None:
     await teller.limit(user, action="ask")
     assert (await teller.spend("charge", user)).status_code == 201

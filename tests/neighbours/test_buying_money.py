@@ -36,7 +36,7 @@ OpenClient = Callable[..., httpx.AsyncClient]
 
 
 @dataclass(frozen=True)
-class Till:
+class MoneyShop:
     """A server that sells money, and the local Stripe that calls it."""
 
     desk: Desk
@@ -62,7 +62,7 @@ class Till:
 
 
 @pytest.fixture(scope="module")
-async def till(oidc: RunningOIDC) -> AsyncIterator[Till]:
+async def shop(oidc: RunningOIDC) -> AsyncIterator[MoneyShop]:
     issuer = Issuer(issuer=oidc.issuer, jwks_url=oidc.jwks_url, audiences=[WEB.client_id], provider=PROVIDER)
     name = f"till_{uuid.uuid4().hex}"
     urls = await create_database(name)
@@ -77,19 +77,19 @@ async def till(oidc: RunningOIDC) -> AsyncIterator[Till]:
             stripe_timeout_s=20,
             request_timeout_s=30,
         ) as desk:
-            made = Till(desk, local)
+            made = MoneyShop(desk, local)
             await made.control("webhooks/url", url=f"{desk.url}/webhooks/stripe")
             yield made
     await drop_database(name)
 
 
 @pytest.fixture
-async def open_client(till: Till, oidc: RunningOIDC) -> AsyncIterator[OpenClient]:
+async def open_client(shop: MoneyShop, oidc: RunningOIDC) -> AsyncIterator[OpenClient]:
     async with AsyncExitStack() as stack:
 
         def open_client(user_id: str) -> httpx.AsyncClient:
             token = oidc.mint(sub=user_id, jti=uuid.uuid4().hex)
-            client = httpx.AsyncClient(base_url=till.desk.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+            client = httpx.AsyncClient(base_url=shop.desk.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
             stack.push_async_callback(client.aclose)
             return client
 
@@ -110,22 +110,22 @@ async def buy(client: httpx.AsyncClient, amount_usd: float = 25, **more: Any) ->
     return read(answer.json(), {"checkout_url": str, "session_id": str})
 
 
-async def session(till: Till, bought: dict[str, Any]) -> dict[str, Any]:
-    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {till.local.secret_key}"}) as sdk:
-        found: dict[str, Any] = (await sdk.get(f"{till.local.url}/v1/checkout/sessions/{bought['session_id']}")).json()
+async def session(shop: MoneyShop, bought: dict[str, Any]) -> dict[str, Any]:
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {shop.local.secret_key}"}) as sdk:
+        found: dict[str, Any] = (await sdk.get(f"{shop.local.url}/v1/checkout/sessions/{bought['session_id']}")).json()
     return found
 
 
-async def test_user_buys_money_on_the_page(own: httpx.AsyncClient, till: Till, user_id: str) -> None:
+async def test_user_buys_money_on_the_page(own: httpx.AsyncClient, shop: MoneyShop, user_id: str) -> None:
     bought = await buy(own, 12.34)
-    assert bought["checkout_url"] == f"{till.local.url}/c/pay/{bought['session_id']}"
-    made = await session(till, bought)
+    assert bought["checkout_url"] == f"{shop.local.url}/c/pay/{bought['session_id']}"
+    made = await session(shop, bought)
     assert made["client_reference_id"] == made["metadata"]["user_id"] == user_id
     assert made["metadata"]["credits_amount"] == "1234"
     assert made["success_url"] == f"{FRONTEND}/billing/success?session_id={{CHECKOUT_SESSION_ID}}"
     assert made["cancel_url"] == f"{FRONTEND}/billing/cancel"
     assert (await own.get("/v1/credits/balance")).json()["balance_cents"] == 0
-    await till.pay(bought)
+    await shop.pay(bought)
     assert (await own.get("/v1/credits/balance")).json()["balance_cents"] == 1234
     [transaction] = (await own.get("/v1/credits/transactions")).json()["transactions"]
     assert (transaction["transaction_type"], transaction["amount_cents"]) == ("purchase", 1234)
@@ -134,10 +134,10 @@ async def test_user_buys_money_on_the_page(own: httpx.AsyncClient, till: Till, u
     assert account["lifetime_purchased_cents"] == 1234
 
 
-async def test_amount_minor_buys_as_well(own: httpx.AsyncClient, till: Till, user_id: str) -> None:
+async def test_amount_minor_buys_as_well(own: httpx.AsyncClient, shop: MoneyShop, user_id: str) -> None:
     answer = await own.post(PURCHASE, json={"amount_minor": 100_000})
-    await till.pay(answer.json())
-    assert await till.desk.wallet(user_id) == (1000 * DOLLAR, 0)
+    await shop.pay(answer.json())
+    assert await shop.desk.wallet(user_id) == (1000 * DOLLAR, 0)
 
 
 @pytest.mark.parametrize(
@@ -214,21 +214,21 @@ async def test_page_returns_to_allowed_web_apps_only(own: httpx.AsyncClient, fie
 
 
 @pytest.mark.parametrize("url", ["HTTPS://APP.example/done?x={CHECKOUT_SESSION_ID}", f"{OTHER_ORIGIN}:443/back"])
-async def test_page_returns_where_the_request_says(own: httpx.AsyncClient, till: Till, url: str) -> None:
-    made = await session(till, await buy(own, success_url=url, cancel_url=url))
+async def test_page_returns_where_the_request_says(own: httpx.AsyncClient, shop: MoneyShop, url: str) -> None:
+    made = await session(shop, await buy(own, success_url=url, cancel_url=url))
     assert (made["success_url"], made["cancel_url"]) == (url, url)
 
 
 async def test_missing_account_is_404_and_others_are_refused(
-    till: Till, open_client: OpenClient, own: httpx.AsyncClient
+    shop: MoneyShop, open_client: OpenClient, own: httpx.AsyncClient
 ) -> None:
     stranger = open_client(str(uuid.uuid4()))
     for call in (stranger.post(PURCHASE, json={"amount_usd": 25}), stranger.get(PAYMENTS)):
         assert z_error(await call) == (404, "not_found", "Account not found")
     for answer in (
-        await till.desk.router.post(PURCHASE, json={"amount_usd": 25}),  # an API key is no user
-        await till.desk.nobody.post(PURCHASE, json={"amount_usd": 25}),
-        await till.desk.nobody.get(PAYMENTS),
+        await shop.desk.router.post(PURCHASE, json={"amount_usd": 25}),  # an API key is no user
+        await shop.desk.nobody.post(PURCHASE, json={"amount_usd": 25}),
+        await shop.desk.nobody.get(PAYMENTS),
     ):
         assert z_error(answer)[0] in (401, 403)
 
@@ -249,8 +249,8 @@ async def test_idempotency_key_of_the_header_or_the_body(own: httpx.AsyncClient)
     assert (await buy(own))["session_id"] != first.json()["session_id"]
 
 
-async def test_stripe_that_fails_is_503_with_a_time_to_retry(own: httpx.AsyncClient, till: Till) -> None:
-    await till.control("failures", path="/v1/checkout/sessions", status=500, times=3)
+async def test_stripe_that_fails_is_503_with_a_time_to_retry(own: httpx.AsyncClient, shop: MoneyShop) -> None:
+    await shop.control("failures", path="/v1/checkout/sessions", status=500, times=3)
     failed = await own.post(PURCHASE, json={"amount_usd": 25})
     assert z_error(failed)[:2] == (503, "unavailable")
     assert int(failed.headers["Retry-After"]) >= 1
@@ -260,17 +260,17 @@ async def test_stripe_that_fails_is_503_with_a_time_to_retry(own: httpx.AsyncCli
 # --- payments ---
 
 
-async def test_payments_are_listed_as_stripe_names_them(own: httpx.AsyncClient, till: Till) -> None:
+async def test_payments_are_listed_as_stripe_names_them(own: httpx.AsyncClient, shop: MoneyShop) -> None:
     assert (await own.get(PAYMENTS)).json() == {"payments": [], "has_more": False, "next_cursor": None}
     paid, declined, processing = [await buy(own, amount) for amount in (25, 30, 35)]
-    await till.pay(processing, "pm_card_processing")
-    await till.control(f"checkout_sessions/{declined['session_id']}/pay", method="pm_card_chargeDeclined")
-    payment_id = await till.pay(paid)
+    await shop.pay(processing, "pm_card_processing")
+    await shop.control(f"checkout_sessions/{declined['session_id']}/pay", method="pm_card_chargeDeclined")
+    payment_id = await shop.pay(paid)
     async with httpx.AsyncClient(trust_env=False) as stripe:
-        headers = {"Authorization": f"Bearer {till.local.secret_key}"}
+        headers = {"Authorization": f"Bearer {shop.local.secret_key}"}
         form = {"payment_intent": payment_id, "amount": "500"}
-        assert (await stripe.post(f"{till.local.url}/v1/refunds", data=form, headers=headers)).status_code == 200
-    await till.delivered()
+        assert (await stripe.post(f"{shop.local.url}/v1/refunds", data=form, headers=headers)).status_code == 200
+    await shop.delivered()
     answer = (await own.get(PAYMENTS)).json()
     payments = [read(payment, PAYMENT) for payment in answer["payments"]]
     assert [(p["amount_cents"], p["status"], p["refunded_cents"]) for p in payments] == [
@@ -282,7 +282,7 @@ async def test_payments_are_listed_as_stripe_names_them(own: httpx.AsyncClient, 
     assert (last["amount_formatted"], last["refunded_formatted"], last["currency"]) == ("$25.00", "$5.00", "usd")
     assert (last["description"], last["bought"], last["credits"]) == ("25.00 USD of credits", "25.000000", None)
     assert last["payment_id"] == payment_id
-    assert last["receipt_url"].startswith(till.local.url)
+    assert last["receipt_url"].startswith(shop.local.url)
     assert answer["has_more"] is False
     assert (await own.get("/v1/credits/balance")).json()["balance_cents"] == 2000
 
@@ -318,10 +318,10 @@ async def test_payments_are_the_users_own(own: httpx.AsyncClient, open_client: O
     assert (await other.get(PAYMENTS, params={"cursor": theirs})).json()["payments"] == []
 
 
-async def test_page_that_the_user_pays_returns_to_the_web_app(own: httpx.AsyncClient, till: Till) -> None:
+async def test_page_that_the_user_pays_returns_to_the_web_app(own: httpx.AsyncClient, shop: MoneyShop) -> None:
     bought = await buy(own)
     async with httpx.AsyncClient(trust_env=False) as browser:
         page = (await browser.get(bought["checkout_url"])).text
     assert f"{FRONTEND}/billing/success?session_id={bought['session_id']}" in page
-    assert urlsplit(bought["checkout_url"]).netloc in till.local.url
+    assert urlsplit(bought["checkout_url"]).netloc in shop.local.url
     assert "25.00 USD" in page

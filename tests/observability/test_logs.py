@@ -58,6 +58,8 @@ BREAK = """
 
 @dataclass
 class Service:
+    """A running server with a local Stripe, an API key, and an admin's session."""
+
     url: str
     server: Server
     urls: Urls

@@ -9,7 +9,7 @@ import pytest
 from app.db import Database
 from tests.conftest import settings_for
 from tests.databases import ROOT, Urls
-from tests.pairs.world import DAILY_FREE, EVENTS, Process, World
+from tests.pairs.account_with_hold import DAILY_FREE, EVENTS, AccountWithHold, Process
 from tests.payments.test_history import SECRET
 from tests.servers import running_stripe
 
@@ -53,10 +53,10 @@ async def processes(database: Urls, stripe: Any) -> AsyncIterator[tuple[Process,
 async def test_a_pair_of_events_ends_as_the_page_says(
     pair: tuple[str, str], processes: tuple[Process, Process], database: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(processes, database, pair)
-    await world.prepare(monkeypatch)
-    answers = await world.meet()
-    left, held, spent = await world.end()
+    account = AccountWithHold(processes, database, pair)
+    await account.prepare(monkeypatch)
+    answers = await account.meet()
+    left, held, spent = await account.end()
     assert f"{', '.join(answers)}: {left} {held} {spent}" == documented()[pair]
     if not {"capture", "release", "expiry"} & set(pair):
-        assert await world.capture_all() == "done"
+        assert await account.capture_all() == "done"

@@ -27,7 +27,7 @@ PROVIDER = "oauth:google"
 
 
 @dataclass
-class Office:
+class Service:
     """A running service: its address, its database, and clients by name (reader, other, writer, keyless)."""
 
     url: str
@@ -85,7 +85,7 @@ def issuers(oidc: RunningOIDC) -> list[Issuer]:
 
 
 @pytest.fixture(scope="package")
-async def office(oidc: RunningOIDC, issuers: list[Issuer]) -> AsyncIterator[Office]:
+async def service(oidc: RunningOIDC, issuers: list[Issuer]) -> AsyncIterator[Service]:
     name = f"receipts_{uuid.uuid4().hex}"
     urls = await create_database(name)
     db = Database(SecretStr(urls.service))
@@ -100,8 +100,8 @@ async def office(oidc: RunningOIDC, issuers: list[Issuer]) -> AsyncIterator[Offi
     app = create_app(settings_for(urls, issuers=issuers, signing_keys=[SIGNING_KEY]))
     async with AsyncExitStack() as stack:
         url = stack.enter_context(serving(app))
-        office = Office(url, urls, oidc, stack)
-        office.clients = {name: await office.client(**{"X-API-Key": key}) for name, key in keys.items()}
-        office.clients["keyless"] = await office.client()
-        yield office
+        service = Service(url, urls, oidc, stack)
+        service.clients = {name: await service.client(**{"X-API-Key": key}) for name, key in keys.items()}
+        service.clients["keyless"] = await service.client()
+        yield service
     await drop_database(name)

@@ -25,6 +25,8 @@ LONG = 1100
 
 @dataclass(frozen=True)
 class Books:
+    """A database with a chained ledger, and its account with many entries."""
+
     name: str
     account_id: UUID
 

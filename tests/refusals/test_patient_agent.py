@@ -30,7 +30,7 @@ TERMS = UsageTerms(PROVIDER, "agents", max_cost_nanos=1)
 
 
 @dataclass
-class World:
+class ServiceAndUser:
     """A service with the local Stripe and an issuer; its caller, who may do everything; and a user with 3 credits."""
 
     app: FastAPI
@@ -39,13 +39,13 @@ class World:
     oidc: RunningOIDC
     caller: httpx.AsyncClient
     user: dict[str, str]
-    asked: list[str]
+    requests: list[str]
 
     async def wait(self, until: datetime) -> None:
         self.app.dependency_overrides[request_time] = lambda: until + timedelta(milliseconds=1)
 
     async def tell(self, what: str, about: dict[str, Any]) -> None:
-        self.asked.append(what)
+        self.requests.append(what)
         if what == "pay":
             await self.pay(about)
         else:
@@ -71,7 +71,7 @@ class World:
 
 
 @pytest.fixture
-async def world(own_database: Urls) -> AsyncIterator[World]:
+async def service(own_database: Urls) -> AsyncIterator[ServiceAndUser]:
     port = free_port()
     with running_stripe(f"http://127.0.0.1:{port}/v1/billing/webhooks/stripe") as stripe, running_oidc() as oidc:
         issuer = Issuer(
@@ -99,39 +99,39 @@ async def world(own_database: Urls) -> AsyncIterator[World]:
                 body = {**user, "amount_minor": 300, "transaction_type": "grant"}
                 assert (await caller.post("/v1/billing/accounts", json=user)).status_code == 201
                 assert (await caller.post("/v1/billing/credits", json=body)).status_code == 201
-                yield World(app, url, stripe, oidc, caller, user, [])
+                yield ServiceAndUser(app, url, stripe, oidc, caller, user, [])
 
 
-async def test_the_agent_shrinks_buys_waits_asks_and_finishes(world: World) -> None:
-    await world.limit(8)
-    await world.limit(10, window="day", action="ask")
-    agent = Agent(world.caller, world.user, wait=world.wait, tell=world.tell)
+async def test_the_agent_shrinks_buys_waits_asks_and_finishes(service: ServiceAndUser) -> None:
+    await service.limit(8)
+    await service.limit(10, window="day", action="ask")
+    agent = Agent(service.caller, service.user, wait=service.wait, tell=service.tell)
     assert await agent.spend(12) == [3, 5, 2, 2]
     assert agent.followed == [
         *("smaller_amount", "purchase"),  # 3 credits are there; 20 more are bought
         *("smaller_amount", "wait"),  # the minute allows 8
         *("smaller_amount", "request_approval"),  # the day allows 10 without a person
     ]
-    assert world.asked == ["pay", "approve"]
-    account = (await world.caller.get("/v1/billing/accounts/by-user", params=world.user)).json()
+    assert service.requests == ["pay", "approve"]
+    account = (await service.caller.get("/v1/billing/accounts/by-user", params=service.user)).json()
     assert account["paid_credits"] == 3 + 20 - 12
 
 
-async def test_the_agent_gives_up_when_a_person_says_no(world: World) -> None:
+async def test_the_agent_gives_up_when_a_person_says_no(service: ServiceAndUser) -> None:
     async def deny(what: str, about: dict[str, Any]) -> None:
-        await world.decide(about["approval_id"], "deny")
+        await service.decide(about["approval_id"], "deny")
 
-    await world.limit(2, window="day", action="ask")
-    agent = Agent(world.caller, world.user, tell=deny)
+    await service.limit(2, window="day", action="ask")
+    agent = Agent(service.caller, service.user, tell=deny)
     with pytest.raises(GaveUp, match="denied"):
         await agent.spend(3)
     assert agent.followed == ["smaller_amount"]
 
 
-async def test_the_agent_gives_up_without_a_remedy(world: World) -> None:
-    await world.limit(0, window="lifetime")
+async def test_the_agent_gives_up_without_a_remedy(service: ServiceAndUser) -> None:
+    await service.limit(0, window="lifetime")
     with pytest.raises(GaveUp, match="lifetime limit"):
-        await Agent(world.caller, world.user).spend(1)
+        await Agent(service.caller, service.user).spend(1)
 
 
 async def test_the_agent_does_not_wait_for_an_approval_that_another_request_has_used() -> None:

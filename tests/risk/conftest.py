@@ -25,7 +25,7 @@ from tests.servers import LocalStripe, running_stripe
 from tests.support.configurable_service import DOMAIN, SECRET
 
 
-class House:
+class Shop:
     """The application, a local Stripe whose events the test hands over, and people at both ends."""
 
     def __init__(self, app: FastAPI, urls: Urls, stripe: LocalStripe) -> None:
@@ -66,7 +66,7 @@ class House:
 
 
 @pytest.fixture
-async def house(own_database: Urls) -> AsyncIterator[House]:
+async def shop(own_database: Urls) -> AsyncIterator[Shop]:
     with running_stripe() as stripe:
         settings = settings_for(
             own_database,
@@ -76,30 +76,30 @@ async def house(own_database: Urls) -> AsyncIterator[House]:
             public_url="http://127.0.0.1",
         )
         async with running_app(settings) as app:
-            yield House(app, own_database, stripe)
+            yield Shop(app, own_database, stripe)
 
 
 @pytest.fixture
-async def agent(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with house.client(**{"X-API-Key": await make_key(house.db, "live", *Permission)}) as agent:
+async def agent(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with shop.client(**{"X-API-Key": await make_key(shop.db, "live", *Permission)}) as agent:
         yield agent
 
 
-async def office(house: House, role: Role = "support") -> httpx.AsyncClient:
-    async with house.db.transaction() as tx:
+async def office(shop: Shop, role: Role = "support") -> httpx.AsyncClient:
+    async with shop.db.transaction() as tx:
         await add_admin(tx, f"{role}@{DOMAIN}", role, now=datetime.now(UTC))
-        token = await house.app.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=datetime.now(UTC))
-    return house.client(Authorization=f"Bearer {token}")
+        token = await shop.app.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=datetime.now(UTC))
+    return shop.client(Authorization=f"Bearer {token}")
 
 
 def person() -> dict[str, str]:
     return {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}
 
 
-async def buy(house: House, agent: httpx.AsyncClient, who: dict[str, str], card: str = "pm_card_visa") -> str:
+async def buy(shop: Shop, agent: httpx.AsyncClient, who: dict[str, str], card: str = "pm_card_visa") -> str:
     """Buy a pack and pay it at Stripe, without delivering an event. Return its payment's id."""
     sold = (await agent.post("/v1/billing/purchases", json={**who, "idempotency_key": uuid.uuid4().hex})).json()
-    async with httpx.AsyncClient(base_url=house.stripe.url, auth=(sold["publishable_key"], "")) as browser:
+    async with httpx.AsyncClient(base_url=shop.stripe.url, auth=(sold["publishable_key"], "")) as browser:
         paid = await browser.post(
             f"/v1/payment_intents/{sold['payment_id']}/confirm",
             data={"client_secret": sold["client_secret"], "payment_method": card},
@@ -108,29 +108,29 @@ async def buy(house: House, agent: httpx.AsyncClient, who: dict[str, str], card:
     return str(sold["payment_id"])
 
 
-async def account_of(house: House, who: dict[str, str]) -> UUID:
+async def account_of(shop: Shop, who: dict[str, str]) -> UUID:
     identity = Identity("live", who["oauth_provider"], who["external_id"])
-    account_id = await house.app.state.billing.accounts.directory.find(identity)
+    account_id = await shop.app.state.billing.accounts.directory.find(identity)
     assert isinstance(account_id, UUID)
     return account_id
 
 
-async def spender(house: House, agent: httpx.AsyncClient, *, usual: int, today: int) -> UUID:
+async def spender(shop: Shop, agent: httpx.AsyncClient, *, usual: int, today: int) -> UUID:
     """Open an account that spent `usual` credits on each of four days, and `today` today."""
     who = person()
     await agent.post("/v1/billing/accounts", json=who)
     grant = {**who, "amount_minor": 1_000_000, "transaction_type": "grant"}
     assert (await agent.post("/v1/billing/credits", json=grant)).status_code == 201
-    account_id = await account_of(house, who)
+    account_id = await account_of(shop, who)
     for days in (4, 3, 2, 1, 0):
         credits = usual if days else today
         charge = await agent.post("/v1/billing/charges", json={**who, "amount_minor": 100 * credits})
         assert charge.status_code == 201
         if days:
-            async with connected(house.urls) as connection:
+            async with connected(shop.urls) as connection:
                 await connection.execute(
                     "UPDATE charges SET created_at = $2 WHERE charge_id = $1",
                     UUID(charge.json()["charge_id"]),
-                    house.now - timedelta(days=days),
+                    shop.now - timedelta(days=days),
                 )
     return account_id

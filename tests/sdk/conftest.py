@@ -34,6 +34,8 @@ StoredHold = tuple[str, int, int, str | None]
 
 @dataclass(frozen=True)
 class Service:
+    """A running server, its API keys, and its local Stripe."""
+
     url: str
     keys: Keys
     stripe: LocalStripe

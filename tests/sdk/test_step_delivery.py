@@ -177,7 +177,7 @@ MOVES = st.one_of(
 )
 
 
-class World:
+class QueueAndService:
     """A service that counts steps once and in order, and processes that queue them, die, and take over."""
 
     def __init__(self, folder: Path) -> None:
@@ -206,16 +206,16 @@ class World:
 @given(st.lists(MOVES, max_size=60))
 def test_no_history_of_failures_and_deaths_loses_or_reorders_steps(moves: Sequence[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
+        history = QueueAndService(Path(folder))
         for name, value in moves:
-            world.move(name, value)
+            history.move(name, value)
         for _ in range(200):
-            world.move("wait", 120.0)
-            world.move("accept", None)
-        assert world.queue.stored() == []
-        assert sorted(world.arrived) == sorted(world.reported)
+            history.move("wait", 120.0)
+            history.move("accept", None)
+        assert history.queue.stored() == []
+        assert sorted(history.arrived) == sorted(history.reported)
         for record in "rst":
-            assert [one for one in world.arrived if one[0] == record] == [
-                one for one in world.reported if one[0] == record
+            assert [one for one in history.arrived if one[0] == record] == [
+                one for one in history.reported if one[0] == record
             ]
-        world.queue.abandon()
+        history.queue.abandon()

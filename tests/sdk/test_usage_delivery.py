@@ -248,7 +248,7 @@ STEPS = st.one_of(
 )
 
 
-class World:
+class QueueAndService:
     """A service that records events once, and processes that queue them, die, and take over."""
 
     def __init__(self, folder: Path) -> None:
@@ -313,18 +313,18 @@ class World:
 @given(st.lists(STEPS, max_size=60))
 def test_no_history_of_failures_and_deaths_loses_or_reorders_events(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
-        world.run([(name if name != "put" else "put_", value) for name, value in steps])
+        history = QueueAndService(Path(folder))
+        history.run([(name if name != "put" else "put_", value) for name, value in steps])
         for _ in range(400):
-            if not world.queue.stored():
+            if not history.queue.stored():
                 break
-            world.wait(120.0)
-            world.answer([None])
-        assert world.queue.stored() == []
-        assert set(world.recorded) | set(world.refused) == set(world.put)
-        assert len(world.recorded) == len(set(world.recorded))
+            history.wait(120.0)
+            history.answer([None])
+        assert history.queue.stored() == []
+        assert set(history.recorded) | set(history.refused) == set(history.put)
+        assert len(history.recorded) == len(set(history.recorded))
         in_one_request = any(name == "answer" and "busy" in value for name, value in steps)
         for user in "abc":
-            arrived = [int(one[2:]) for one in world.recorded if one[0] == user]
+            arrived = [int(one[2:]) for one in history.recorded if one[0] == user]
             assert in_one_request or arrived == sorted(arrived)
-        world.queue.abandon()
+        history.queue.abandon()

@@ -1,4 +1,4 @@
-"""Delivery of what Stripe says: reordered, repeated, late, or lost, by a seed."""
+"""Delivery of Stripe's events: reordered, repeated, late, or lost, by a seed."""
 
 import random
 from collections.abc import Iterable
@@ -38,8 +38,8 @@ class Counts:
 
 
 @dataclass
-class Way:
-    """The way from Stripe to the service, of one customer."""
+class Delivery:
+    """Delivers one customer's events from Stripe to the service."""
 
     account_id: UUID
     dice: random.Random
@@ -48,13 +48,13 @@ class Way:
     sent: list[Sent] = field(default_factory=list)
     """Events of this quarter, in order."""
     sent_in_order: list[Sent] = field(default_factory=list)
-    """Events that the service which gets each one once has not got yet, in order."""
+    """Events that the service with complete deliveries has not received yet, in order."""
     late: list[Sent] = field(default_factory=list)
     troubled: int = 0
-    """Quarters in which the service has to read from Stripe what it did not get."""
+    """Quarters in which the service has to read missing facts from Stripe."""
 
     def publish(self, account: Account, event: Object) -> None:
-        """Keep an event that the service handles. Stripe forgets it: nothing reads its log here."""
+        """Keep an event that the service handles. It leaves the log of Stripe, which nothing reads here."""
         parsed = parse_event(rendered(account, event, self.version))
         if parsed.facts is not None:
             shown = rendered(account, event, self.version) if self.by_webhook else None
@@ -62,7 +62,7 @@ class Way:
         del account.objects["event"][event["id"]]
 
     def shaken(self, counts: Counts, *, is_last: bool) -> list[Sent]:
-        """Return what arrives this quarter, in the order of arrival."""
+        """Return the events that arrive this quarter, in the order of arrival."""
         sent, dice = self.sent, self.dice
         self.sent = []
         self.sent_in_order += sent

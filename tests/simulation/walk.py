@@ -19,7 +19,7 @@ from app.verification import verify_books
 from tests.databases import create_database, drop_database
 from tests.simulation.books import Service, differences, gather, running_service
 from tests.simulation.customers import Customer
-from tests.simulation.delivery import Counts, Way, version_for
+from tests.simulation.delivery import Counts, Delivery, version_for
 from tests.simulation.lives import HOUR, LIVES, MONTHS, month
 from tests.simulation.provider import Accounts, Direct
 from tests.subscriptions.conftest import SOLD
@@ -56,7 +56,7 @@ class Walk:
     def __init__(self, services: Sequence[Service], accounts: Accounts) -> None:
         self._shaken, self._straight = services
         self._accounts = accounts
-        self._customers: list[tuple[Customer, Way]] = []
+        self._customers: list[tuple[Customer, Delivery]] = []
         self.counts = Counts()
 
     def begin(self, account_ids: Sequence[UUID], seed: str, webhooks: int) -> None:
@@ -64,9 +64,9 @@ class Walk:
         lives = itertools.cycle(LIVES.values())
         for number, (account_id, life) in enumerate(zip(account_ids, lives, strict=False)):
             dice = random.Random(f"{seed} {number}")
-            way = Way(account_id, dice, version_for(dice), number < webhooks)
-            account = self._accounts.open(way.publish)
-            self._customers.append((Customer(account, account_id, life), way))
+            delivery = Delivery(account_id, dice, version_for(dice), number < webhooks)
+            account = self._accounts.open(delivery.publish)
+            self._customers.append((Customer(account, account_id, life), delivery))
 
     async def live(self, first: int) -> None:
         """Live a quarter from a month on, and deliver it to both services."""
@@ -76,32 +76,32 @@ class Walk:
         for customer, _ in self._customers:
             for number in range(first, first + QUARTER):
                 customer.live(number)
-        await gather(*(self._shake(way, now, is_last=is_last) for _, way in self._customers))
-        troubled = None if is_last else {way.account_id for _, way in self._customers if way.troubled}
+        await gather(*(self._shake(delivery, now, is_last=is_last) for _, delivery in self._customers))
+        troubled = None if is_last else {delivery.account_id for _, delivery in self._customers if delivery.troubled}
         await self._shaken.refresh(troubled, now)
         orders = [(customer.account_id, customer.subscription_id) for customer, _ in self._customers]
         await self._shaken.look_at_orders(orders, now)
         await self._shaken.look_at_due(now)
         if (last + 1) % YEAR == 0:
-            await gather(*(self._in_order(way, now) for _, way in self._customers))
+            await gather(*(self._in_order(delivery, now) for _, delivery in self._customers))
             await self._straight.look_at_due(now)
 
-    async def _in_order(self, way: Way, now: datetime) -> None:
+    async def _in_order(self, delivery: Delivery, now: datetime) -> None:
         """Deliver a year. In order, it makes no difference that it comes at once."""
-        facts = [one.facts for one in way.sent_in_order]
-        way.sent_in_order.clear()
+        facts = [one.facts for one in delivery.sent_in_order]
+        delivery.sent_in_order.clear()
         if facts:
-            await self._straight.apply(way.account_id, facts, now)
+            await self._straight.apply(delivery.account_id, facts, now)
 
-    async def _shake(self, way: Way, now: datetime, *, is_last: bool) -> None:
-        arrived = way.shaken(self.counts, is_last=is_last)
-        if way.by_webhook:
+    async def _shake(self, delivery: Delivery, now: datetime, *, is_last: bool) -> None:
+        arrived = delivery.shaken(self.counts, is_last=is_last)
+        if delivery.by_webhook:
             self.counts.webhooks += len(arrived)
             for one in arrived:
                 assert one.event is not None
                 await self._shaken.deliver(one.event, now)
         elif arrived:
-            await self._shaken.apply(way.account_id, [one.facts for one in arrived], now)
+            await self._shaken.apply(delivery.account_id, [one.facts for one in arrived], now)
 
     async def problems(self) -> list[str]:
         """Return what is wrong in the end."""

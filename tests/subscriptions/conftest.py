@@ -57,6 +57,8 @@ SOLD = [Plan(name="free", title="Free"), priced(STANDARD, 2000, 20_000), priced(
 
 @dataclass
 class Business:
+    """The services that sell subscriptions, on a database of the test, with the plans on sale."""
+
     urls: Urls
     db: Database
     billing: BillingService

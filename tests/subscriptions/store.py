@@ -85,6 +85,8 @@ class Store:
 
 @dataclass(frozen=True)
 class Buyer:
+    """A user of the store: with a token that an agent may have (`client`), and in person (`person`)."""
+
     store: Store
     client: httpx.AsyncClient
     person: httpx.AsyncClient

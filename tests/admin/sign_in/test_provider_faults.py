@@ -62,7 +62,7 @@ async def test_keys_that_cannot_be_fetched_are_503(office: Office, provider: Run
         await browser.http.aclose()
 
 
-class Nonsense:
+class FaultyProvider:
     """A provider that answers what a test puts here."""
 
     def __init__(self, issuer: str) -> None:
@@ -85,10 +85,10 @@ class Nonsense:
 
 
 @pytest.fixture(scope="module")
-async def nonsense(office: Office) -> AsyncIterator[tuple[Nonsense, Office]]:
+async def faulty(office: Office) -> AsyncIterator[tuple[FaultyProvider, Office]]:
     """The provider, and an office that trusts it."""
     port = free_port()
-    provider = Nonsense(f"http://127.0.0.1:{port}")
+    provider = FaultyProvider(f"http://127.0.0.1:{port}")
     settings = office.app.state.settings.model_copy(update={"admin_oauth_issuer": provider.issuer})
     with serving(provider.app, port):
         async with running_app(settings) as app:
@@ -108,9 +108,9 @@ TOKEN_ANSWERS += [(status, "{}") for status in (302, 401, 404, 500, 502)]
 
 @pytest.mark.parametrize(("status", "body"), TOKEN_ANSWERS)
 async def test_whatever_the_token_endpoint_says_the_answer_is_a_refusal(
-    nonsense: tuple[Nonsense, Office], status: int, body: str
+    faulty: tuple[FaultyProvider, Office], status: int, body: str
 ) -> None:
-    provider, office = nonsense
+    provider, office = faulty
     provider.discovery = JSONResponse(provider.document())
     provider.token = Response(body, status, media_type="application/json")
     async with office.client(None) as http, no_new_session(office):
@@ -131,7 +131,7 @@ async def test_whatever_the_token_endpoint_says_the_answer_is_a_refusal(
 )
 async def test_a_discovery_document_that_is_wrong_is_503(office: Office, changes: dict[str, object]) -> None:
     port = free_port()
-    provider = Nonsense(f"http://127.0.0.1:{port}")
+    provider = FaultyProvider(f"http://127.0.0.1:{port}")
     provider.discovery = JSONResponse(provider.document(**changes))
     await _discovery_fails(office, provider, port)
 
@@ -149,12 +149,12 @@ async def test_a_discovery_document_that_is_wrong_is_503(office: Office, changes
 )
 async def test_a_discovery_document_that_is_none_is_503(office: Office, answer: Response) -> None:
     port = free_port()
-    provider = Nonsense(f"http://127.0.0.1:{port}")
+    provider = FaultyProvider(f"http://127.0.0.1:{port}")
     provider.discovery = answer
     await _discovery_fails(office, provider, port)
 
 
-async def _discovery_fails(office: Office, provider: Nonsense, port: int) -> None:
+async def _discovery_fails(office: Office, provider: FaultyProvider, port: int) -> None:
     settings = office.app.state.settings.model_copy(update={"admin_oauth_issuer": provider.issuer})
     with serving(provider.app, port):
         async with running_app(settings) as app, Office(app, office.urls).client(None) as http:

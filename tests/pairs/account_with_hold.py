@@ -73,7 +73,7 @@ class Process:
 
 
 @dataclass
-class World:
+class AccountWithHold:
     """An account with 31 credits, of which 10 are held, for one pair of events.
 
     2 daily free uses, grants of 5 and 4, and 20 bought credits. The hold has the free uses, the first grant, and 3
