@@ -19,7 +19,7 @@ from app.ledger.entries import PAYS_DEBT
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.outcomes import Refused, Replayed
-from app.ledger.pools import CREDIT, Debit, Shortfall, cost_of, pay
+from app.ledger.pools import CREDIT, Credits, Debit, Shortfall, pay
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space of its idempotency keys."""
@@ -169,10 +169,14 @@ def charge_row(
     }
 
 
-def post_main_pool_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
-    """As `post_charge`, from grants and paid credits only. The account has enough of them."""
-    cost = cost_of(request.amount_minor)
-    debits = pay(account.main_pool_buckets(request.at), cost, unit=CREDIT, now=request.at)
+def post_main_pool_charge(
+    account: LockedAccount, request: ChargeRequest, price: Credits, *, operation: str
+) -> dict[str, Any]:
+    """As `post_charge`, of `price` from grants and paid credits only. The account has enough of them.
+
+    The rules of `cost_of` do not apply: a use costs the product's price.
+    """
+    debits = pay(account.main_pool_buckets(request.at), price, unit=CREDIT, now=request.at)
     assert not isinstance(debits, Shortfall), "the caller has compared the price"
     return post_charge(account, request, debits, allowance=0, operation=operation)
 

@@ -28,7 +28,8 @@ MAX_CREDITS = (2**63 - 1) // MINOR_PER_CREDIT
 def cost_of(amount_minor: int) -> Credits:
     """Return the credits that a charge of `amount_minor` hundredths costs, rounded up: 1 and 100 both cost one.
 
-    For charges only. A rule such as a minimum charge belongs here and must never raise a grant.
+    For charges and holds of credits. A rule such as a minimum charge belongs here: it must never raise a grant, nor the
+    price of a product. A rule by the hour takes the request's time, which each caller has.
     """
     return Credits(-(-amount_minor // MINOR_PER_CREDIT))
 

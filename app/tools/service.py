@@ -1,7 +1,7 @@
 """ProductInventoryService: charges, checks and balances of tool uses.
 
 A tool charge is one use, paid by the first of these that can: the product's free uses, the product's paid uses, the
-main pool's paid credits at the product's price.
+main pool's grants and paid credits at the product's price.
 """
 
 import json
@@ -319,7 +319,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
             description=request.product_type,
             run_id=request.run_id,
         )
-        batch.charges.append(post_main_pool_charge(account, charge, operation=OPERATION))
+        batch.charges.append(post_main_pool_charge(account, charge, Credits(price), operation=OPERATION))
         charge_id = batch.charges[-1]["charge_id"]
     else:
         inventory.move(source, -1, Kind.TOOL_CHARGE, cause, request.actor, request.at)
