@@ -106,16 +106,16 @@ class ApprovalService:
         found = await queries.find_approval_in(tx, place)
         if found is None or environment not in (None, found.environment):
             raise ApprovalNotFound
-        wanted = "denied" if decision.allowed is None else "approved"
+        verdict = "denied" if decision.allowed is None else "approved"
         status = found.status_at(now)
-        if status == wanted and found.allowed == decision.allowed:
+        if status == verdict and found.allowed == decision.allowed:
             return found, False
         if status != "pending":
             raise ApprovalClosed(status)
         await queries.decide(
             tx,
             place,
-            status=wanted,
+            status=verdict,
             allowed=decision.allowed,
             expires_at=found.expires_at if decision.allowed is None else now + decision.valid_for,
             actor=actor,

@@ -247,15 +247,15 @@ async def give_credits(
 
 
 async def replayed_credit(
-    tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, wanted: tuple[int, str, str]
+    tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, requested: tuple[int, str, str]
 ) -> Credit | None:
-    """Return the credit with the key in the actor's key space. Raises IdempotencyKeyReused if it is not `wanted`."""
+    """Return the credit with the key in the actor's key space. Raises IdempotencyKeyReused for another `requested`."""
     if idempotency_key is None:
         return None
     row = await queries.find_credit_by_key(tx, Key(account_id, actor.kind, idempotency_key))
     if row is None:
         return None
-    if (row.credits, row.currency, row.transaction_type) != wanted:
+    if (row.credits, row.currency, row.transaction_type) != requested:
         raise IdempotencyKeyReused(idempotency_key)
     return _credit(row, replayed=True)
 

@@ -309,8 +309,8 @@ class BillingService:
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
             currency = currency or account.currency
-            wanted = (credits, currency, transaction_type)
-            existing = await replayed_credit(tx, account_id, actor, idempotency_key, wanted)
+            requested = (credits, currency, transaction_type)
+            existing = await replayed_credit(tx, account_id, actor, idempotency_key, requested)
             if existing is not None:
                 return existing
             if account.status == "closed":
@@ -349,8 +349,8 @@ class BillingService:
         InsufficientCredits, IdempotencyKeyReused, BalanceLimitExceeded.
         """
         account = await lock_account(tx, account_id)
-        wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
-        existing = await replayed_credit(tx, account_id, actor, idempotency_key, wanted)
+        requested = (credits, account.currency, Kind.ADJUSTMENT.value)
+        existing = await replayed_credit(tx, account_id, actor, idempotency_key, requested)
         if existing is not None:
             return existing
         if seen_paid not in (None, account.balances["paid"]):

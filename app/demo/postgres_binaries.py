@@ -221,7 +221,7 @@ def _version_of(path: Path) -> str | None:
     if not (path / "initdb").is_file():
         return None
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             [path / "postgres", "--version"],
             env=clean_environment(Path("/")),
             capture_output=True,
@@ -231,7 +231,7 @@ def _version_of(path: Path) -> str | None:
         )
     except OSError:
         return None
-    found = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", said.stdout)
+    found = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", answer.stdout)
     return found.group(1) if found else None
 
 

@@ -26,7 +26,7 @@ CHECK_TIMEOUT_S = 1.0
 log = structlog.get_logger()
 
 
-class Open(Protocol):
+class OpenStream(Protocol):
     """An open stream, as the registry sees it."""
 
     account_id: UUID
@@ -55,13 +55,13 @@ class Registry:
         self._lifetime_s = settings.event_stream_lifetime_s
         self._checks = checks
         self._is_draining = is_draining
-        self._ends_s: dict[Open, float] = {}
+        self._ends_s: dict[OpenStream, float] = {}
         """By the event loop's clock."""
         self._by_holder: Counter[str | UUID] = Counter()
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def admitted(self, stream: Open) -> Iterator[None]:
+    def admitted(self, stream: OpenStream) -> Iterator[None]:
         """Count a stream for as long as the block runs. Raise StreamsFull or TooManyStreams."""
         is_key = isinstance(stream.credential, KeyUse)
         holder = stream.credential.key_id if isinstance(stream.credential, KeyUse) else stream.account_id

@@ -178,16 +178,16 @@ def is_withdrawn(dispute: Dispute | None) -> bool:
     return dispute is not None and dispute.status in WITHDRAWN_DISPUTE
 
 
-def merge_dispute(known: Dispute | None, said: Dispute) -> Dispute:
+def merge_dispute(known: Dispute | None, stated: Dispute) -> Dispute:
     """Merge a statement about a dispute into the known state; the order of statements does not matter.
 
     A decision replaces every undecided state, and the later of two decisions counts; in the same second `lost` wins. A
     decision without a time yields to any that has one. An inquiry becomes a dispute, not the other way round.
     """
     if known is None:
-        return said
-    winner = max(known, said, key=_dispute_rank)
-    return Dispute(winner.dispute_id, max(known.amount_minor, said.amount_minor), winner.status, winner.decided_at)
+        return stated
+    winner = max(known, stated, key=_dispute_rank)
+    return Dispute(winner.dispute_id, max(known.amount_minor, stated.amount_minor), winner.status, winner.decided_at)
 
 
 def _dispute_rank(dispute: Dispute) -> tuple[int, float, bool]:
@@ -197,18 +197,18 @@ def _dispute_rank(dispute: Dispute) -> tuple[int, float, bool]:
     return (1, decided_s, dispute.status == "lost")
 
 
-def merge_refund(known: Refund | None, said: Refund) -> Refund:
+def merge_refund(known: Refund | None, stated: Refund) -> Refund:
     """Merge a statement about a refund into the known state; the order of statements does not matter."""
     if known is None:
-        return said
-    status = max(known.status, said.status, key=REFUND_STATUSES.index)
+        return stated
+    status = max(known.status, stated.status, key=REFUND_STATUSES.index)
     return Refund(
         known.refund_id,
-        max(known.amount_minor, said.amount_minor),
+        max(known.amount_minor, stated.amount_minor),
         status,
         known.created_at,
-        known.request_key or said.request_key,
-        known.reason or said.reason,
+        known.request_key or stated.request_key,
+        known.reason or stated.reason,
     )
 
 

@@ -74,7 +74,7 @@ class PackOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedMoney:
+class RequestedMoney:
     """The amount of money, in minor units, that a user asks for. `field` is its name in the request, for errors."""
 
     amount_minor: int
@@ -89,39 +89,39 @@ class WantedMoney:
 class MoneyOrder:
     """An amount of money, at a price that the account's plan lowers: by the terms that a subscriber keeps."""
 
-    wanted: WantedMoney
+    requested: RequestedMoney
     config: Current
 
     def matches(self, purchase: Purchase) -> bool:
-        if not purchase.is_money or (self.wanted.field == "amount_usd" and purchase.unit != USD):
+        if not purchase.is_money or (self.requested.field == "amount_usd" and purchase.unit != USD):
             return False
-        return purchase.money_nanos == nanos_of_minor(self.wanted.amount_minor, purchase.unit)
+        return purchase.money_nanos == nanos_of_minor(self.requested.amount_minor, purchase.unit)
 
     def sale(self, account: LockedAccount) -> Sale:
-        wanted, currency = self.wanted, account.currency
-        if wanted.field == "amount_usd":
+        requested, currency = self.requested, account.currency
+        if requested.field == "amount_usd":
             require_currency(account, USD)
         if currency not in CURRENCIES:
             raise UnknownCurrency(currency)
-        if not MIN_MINOR <= wanted.amount_minor <= MAX_MINOR:
+        if not MIN_MINOR <= requested.amount_minor <= MAX_MINOR:
             least, most = (info_of(currency).format(minor) for minor in (MIN_MINOR, MAX_MINOR))
-            raise InvalidAmount(wanted.field, f"must be from {least} to {most}")
+            raise InvalidAmount(requested.field, f"must be from {least} to {most}")
         percent = account.plan_discount_percent
         if percent is None:
             percent = discount_percent(self.config, account.plan_name)
-        price = discounted(wanted.amount_minor, percent, currency)
+        price = discounted(requested.amount_minor, percent, currency)
         if (problem := problem_of(currency, price)) is not None:
-            raise InvalidAmount(wanted.field, f"makes a price that cannot be charged: {problem}")
+            raise InvalidAmount(requested.field, f"makes a price that cannot be charged: {problem}")
         return Sale(
             pack=MONEY,
             currency=currency,
             amount_minor=price,
             unit=currency,
-            money_nanos=nanos_of_minor(wanted.amount_minor, currency),
+            money_nanos=nanos_of_minor(requested.amount_minor, currency),
             discount_percent=percent,
-            buyer=wanted.buyer,
-            success_url=wanted.success_url,
-            cancel_url=wanted.cancel_url,
+            buyer=requested.buyer,
+            success_url=requested.success_url,
+            cancel_url=requested.cancel_url,
         )
 
 

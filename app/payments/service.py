@@ -30,7 +30,7 @@ from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
 from app.payments.inbox import OtherBooks, receive
 from app.payments.intents import PaymentIntents
 from app.payments.opening import STUCK_AFTER, find_or_insert
-from app.payments.orders import MoneyOrder, Order, PackOrder, WantedMoney
+from app.payments.orders import MoneyOrder, Order, PackOrder, RequestedMoney
 from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refill_purchases import hand_over
@@ -125,7 +125,7 @@ class PaymentService:
         self,
         environment: Environment,
         account_id: UUID,
-        wanted: WantedMoney,
+        requested: RequestedMoney,
         *,
         now: datetime,
         caller_kind: CallerKind = "user",
@@ -137,7 +137,7 @@ class PaymentService:
         `open_purchase`.
         """
         await self._mark.require(MONEY_SINCE)
-        order = MoneyOrder(wanted, await self._configuration.current())
+        order = MoneyOrder(requested, await self._configuration.current())
         _, opened = await self._open(environment, account_id, order, caller_kind, idempotency_key, now)
         if opened.facts.status == "canceled":
             raise PurchaseGivenUp

@@ -133,7 +133,7 @@ class InvoicePaymentFacts:
 Facts = SubscriptionFacts | InvoiceFacts | InvoicePaymentFacts
 
 
-def merge_subscription(known: SubscriptionFacts | None, said: SubscriptionFacts) -> SubscriptionFacts:
+def merge_subscription(known: SubscriptionFacts | None, stated: SubscriptionFacts) -> SubscriptionFacts:
     """Merge a statement about a subscription into the known state; the order of statements does not matter.
 
     An end is final. Otherwise the latest statement counts. The times of events are whole seconds, those of reads are
@@ -141,13 +141,13 @@ def merge_subscription(known: SubscriptionFacts | None, said: SubscriptionFacts)
     follows the other, and then the exact time.
     """
     if known is None:
-        return said
-    are_reads = bool(known.at.microsecond and said.at.microsecond)
-    ranks = (_subscription_rank(known, are_reads=are_reads), _subscription_rank(said, are_reads=are_reads))
-    winner, other = (known, said) if ranks[0] >= ranks[1] else (said, known)
+        return stated
+    are_reads = bool(known.at.microsecond and stated.at.microsecond)
+    ranks = (_subscription_rank(known, are_reads=are_reads), _subscription_rank(stated, are_reads=are_reads))
+    winner, other = (known, stated) if ranks[0] >= ranks[1] else (stated, known)
     return replace(
         winner,
-        seen_at=max(known.seen_at, said.seen_at),
+        seen_at=max(known.seen_at, stated.seen_at),
         customer_id=winner.customer_id or other.customer_id,
         account_id=winner.account_id or other.account_id,
         order_id=winner.order_id or other.order_id,
@@ -175,21 +175,21 @@ def _subscription_rank(facts: SubscriptionFacts, *, are_reads: bool) -> tuple[ob
     )
 
 
-def merge_invoice(known: InvoiceFacts | None, said: InvoiceFacts) -> InvoiceFacts:
+def merge_invoice(known: InvoiceFacts | None, stated: InvoiceFacts) -> InvoiceFacts:
     """Merge a statement about an invoice into the known state; the order of statements does not matter.
 
     The status that follows the others counts, then the later statement. Payments add up.
     """
     if known is None:
-        return said
-    winner, other = (known, said) if _invoice_rank(known) >= _invoice_rank(said) else (said, known)
+        return stated
+    winner, other = (known, stated) if _invoice_rank(known) >= _invoice_rank(stated) else (stated, known)
     return replace(
         winner,
-        seen_at=max(known.seen_at, said.seen_at),
-        attempts=max(known.attempts, said.attempts),
+        seen_at=max(known.seen_at, stated.seen_at),
+        attempts=max(known.attempts, stated.attempts),
         customer_id=winner.customer_id or other.customer_id,
         account_id=winner.account_id or other.account_id,
-        payment_ids=tuple(sorted({*known.payment_ids, *said.payment_ids})),
+        payment_ids=tuple(sorted({*known.payment_ids, *stated.payment_ids})),
     )
 
 

@@ -2,7 +2,7 @@
 
 The rule: a model of the same provider in the same price book, by another name, that has a price for the same kinds of
 content (text, audio, images), and costs less for these tokens. Among those that fit, the one whose list price is
-nearest to the requested model's, because a dearer model usually can do more. The book does not know a model's quality.
+nearest to the requested model's, because a dearer model usually can do more. The book does not rate a model's quality.
 """
 
 from bisect import bisect_right
@@ -42,11 +42,11 @@ def cheaper_model(
 ) -> Alternative | None:
     """Return a model with which the usage costs at most `most_nanos`; None if the book has none, or not the model."""
     found = book.model(usage, at)
-    asked = price(book, usage, at=at, plan=plan, plan_markup=plan_markup, tool=tool)
-    if not isinstance(found, ModelRow) or not isinstance(asked, Priced) or asked.cost_nanos <= most_nanos:
+    requested = price(book, usage, at=at, plan=plan, plan_markup=plan_markup, tool=tool)
+    if not isinstance(found, ModelRow) or not isinstance(requested, Priced) or requested.cost_nanos <= most_nanos:
         return None
     ranked = book.by_list_price(book.canonical_provider(usage.provider))
-    bound = list_price(found.row) * most_nanos / asked.cost_nanos  # below that, the tokens probably fit
+    bound = list_price(found.row) * most_nanos / requested.cost_nanos  # below that, the tokens probably fit
     cheaper = reversed(ranked[: bisect_right(ranked, bound, key=list_price)])
     similar = (row for row in cheaper if row.model not in ("", found.row.model) and _has_content_of(row, found.row))
     for row in islice(similar, MAX_PRICED):

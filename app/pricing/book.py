@@ -87,11 +87,11 @@ class Step(Document):
 
 def price_of(prices: Prices, token_class: TokenClass) -> Decimal | None:
     """Return the price of a class, or that of the class it is priced as. None: the class has no price."""
-    asked: TokenClass | None = token_class
-    while asked is not None:
-        if asked in prices:
-            return prices[asked]
-        asked = PRICED_AS.get(asked)
+    priced_as: TokenClass | None = token_class
+    while priced_as is not None:
+        if priced_as in prices:
+            return prices[priced_as]
+        priced_as = PRICED_AS.get(priced_as)
     return None
 
 

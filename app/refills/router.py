@@ -53,7 +53,7 @@ async def set_auto_refill(
     require_person(caller, now)
     account_id = await accounts.find_account_id(identity_of(caller, None, None))
     currency = (await accounts.state(account_id))["currency"]
-    await refills.set(account_id, body.wanted, now)
+    await refills.set(account_id, body.requested, now)
     return AutoRefillReply.of(await refills.overview(account_id, currency, now), now)
 
 

@@ -11,12 +11,12 @@ from app.ledger.money import MAX_NANOS, decimal_text, minor_floor, nanos_of_mino
 from app.ledger.refill_queries import OffReason, Settings
 from app.refills.errors import RefillOutOfBounds
 from app.refills.records import Card, Refill
-from app.refills.service import Overview, Wanted
+from app.refills.service import Overview, RequestedSettings
 
 DEFAULT_TRIGGER_CENTS, DEFAULT_AMOUNT_CENTS = 500, 2500
 MAX_URL_CHARS = 2048
 Cents = Annotated[Any, WithJsonSchema({"type": "integer", "minimum": 1})]
-"""Checked by `wanted`: a bad amount is 400 to Z-Billing's clients."""
+"""Checked by `requested`: a bad amount is 400 to Z-Billing's clients."""
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 State = Literal[
     "off", "waiting_for_card", "out_of_bounds", "authentication_required", "in_flight", "backing_off", "active"
@@ -33,12 +33,12 @@ class AutoRefillBody(BaseModel):
         default=None, description="The most that refills cost in a calendar month. Default: the operator's."
     )
 
-    def wanted(self, stored: Settings | None, currency: str) -> Wanted:
+    def requested(self, stored: Settings | None, currency: str) -> RequestedSettings:
         """Return the settings in nanos, with those that stay. Raises RefillOutOfBounds."""
         trigger = nanos_of_minor(DEFAULT_TRIGGER_CENTS, currency) if stored is None else stored.trigger_below_nanos
         amount = nanos_of_minor(DEFAULT_AMOUNT_CENTS, currency) if stored is None else stored.amount_nanos
         cap = None if stored is None else stored.monthly_cap_nanos
-        return Wanted(
+        return RequestedSettings(
             self.enabled,
             _nanos(self.trigger_below_cents, "trigger_below_cents", currency, trigger),
             _nanos(self.refill_amount_cents, "refill_amount_cents", currency, amount),
@@ -99,7 +99,7 @@ class AutoRefill(Reply):
     consent_text: str = Field(description="The text to show to the user, and to send when a card is saved.")
 
     @classmethod
-    def of(cls, found: Overview, settings: Wanted, next_attempt_at: Any) -> Self:
+    def of(cls, found: Overview, settings: RequestedSettings, next_attempt_at: Any) -> Self:
         stored, bounds = found.settings, found.in_force.bounds
         cap = bounds.most_monthly if settings.monthly_cap_nanos is None else settings.monthly_cap_nanos
         return cls(
@@ -135,7 +135,7 @@ class AutoRefillReply(Reply):
 
     @classmethod
     def of(cls, found: Overview, now: Any) -> Self:
-        settings = AutoRefillBody(enabled=found.is_enabled).wanted(found.settings, found.currency)
+        settings = AutoRefillBody(enabled=found.is_enabled).requested(found.settings, found.currency)
         check_at = None if found.settings is None else found.settings.check_at
         waits = check_at is not None and check_at > now and found.card is not None and found.problem is None
         later = check_at if waits else None

@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedSettings:
     """Settings that a user or an admin asks for, in nanos. No cap: the operator's."""
 
     enabled: bool
@@ -59,7 +59,7 @@ class Wanted:
     monthly_cap_nanos: int | None
 
 
-Want = Callable[[Settings | None, str], Wanted]
+SettingsRequest = Callable[[Settings | None, str], RequestedSettings]
 """Completes a request with the stored settings, in the account's currency: amounts that it does not name stay."""
 
 
@@ -109,60 +109,62 @@ class RefillService:
         async with self._db.read() as db:
             return await queries.list_refills(db, account_id, before, limit)
 
-    async def set(self, account_id: UUID, want: Want, now: datetime) -> Settings:
+    async def set(self, account_id: UUID, request: SettingsRequest, now: datetime) -> Settings:
         """As `set_in`, in a transaction."""
         await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
-            return (await self.set_in(tx, account_id, want, now))[1]
+            return (await self.set_in(tx, account_id, request, now))[1]
 
     async def require_finished_upgrade(self) -> None:
         """Raise UpgradeInProgress while a version without refills may run."""
         await self._mark.require(SINCE)
 
     async def set_in(
-        self, tx: Session, account_id: UUID, want: Want, now: datetime
+        self, tx: Session, account_id: UUID, request: SettingsRequest, now: datetime
     ) -> tuple[Settings | None, Settings]:
         """Store settings, also without a card. Return those before and after. Locks the account.
 
-        `want` is called under the lock, so that concurrent changes of different amounts all stay. Enabling forgets
+        `request` is called under the lock, so that concurrent changes of different amounts all stay. Enabling forgets
         earlier declines, and decides about a refill at once. Raises RefillOutOfBounds, CurrencyMismatch,
         RefillsStopped.
         """
         in_force = await self.in_force()
         account = await lock_account(tx, account_id)
         before = await settings_queries.find_settings_in(tx, account_id)
-        wanted = want(before, account.currency)
-        if wanted.enabled:
-            await self._require_possible(tx, account, wanted, in_force)
-        elif wanted.monthly_cap_nanos is not None and wanted.monthly_cap_nanos < wanted.amount_nanos:
+        requested = request(before, account.currency)
+        if requested.enabled:
+            await self._require_possible(tx, account, requested, in_force)
+        elif requested.monthly_cap_nanos is not None and requested.monthly_cap_nanos < requested.amount_nanos:
             raise RefillOutOfBounds("monthly_cap_cents", "must be at least the refill amount")
         await settings_queries.store_settings(
             tx,
             account_id,
-            enabled=wanted.enabled,
-            trigger_below_nanos=wanted.trigger_below_nanos,
-            amount_nanos=wanted.amount_nanos,
-            monthly_cap_nanos=wanted.monthly_cap_nanos,
+            enabled=requested.enabled,
+            trigger_below_nanos=requested.trigger_below_nanos,
+            amount_nanos=requested.amount_nanos,
+            monthly_cap_nanos=requested.monthly_cap_nanos,
             now=now,
         )
-        await self.decide_soon(tx, account_id, now if wanted.enabled else None)
+        await self.decide_soon(tx, account_id, now if requested.enabled else None)
         after = await settings_queries.find_settings_in(tx, account_id)
         assert after is not None
-        log.info("refill_settings_stored", account_id=str(account_id), enabled=wanted.enabled)
+        log.info("refill_settings_stored", account_id=str(account_id), enabled=requested.enabled)
         return before, after
 
-    async def _require_possible(self, tx: Session, account: LockedAccount, wanted: Wanted, in_force: Refills) -> None:
+    async def _require_possible(
+        self, tx: Session, account: LockedAccount, requested: RequestedSettings, in_force: Refills
+    ) -> None:
         if account.currency != in_force.currency:
             raise CurrencyMismatch(in_force.currency, account.currency)
         if account.status != "active":
             raise RefillsStopped(f"the account is {account.status}")
         if await has_open_dispute(tx, account.account_id):
             raise RefillsStopped("a payment of the account is disputed")
-        amount_minor = minor_floor(wanted.amount_nanos, account.currency)
+        amount_minor = minor_floor(requested.amount_nanos, account.currency)
         if (why := currency_problem(account.currency, amount_minor)) is not None:
             raise RefillOutOfBounds("refill_amount_cents", f"cannot be charged: {why}")
-        if (found := problem_of(_rule(wanted, in_force), in_force.bounds)) is not None:
-            raise RefillOutOfBounds(*_in_words(found, in_force))
+        if (found := problem_of(_rule(requested, in_force), in_force.bounds)) is not None:
+            raise RefillOutOfBounds(*_wire_message(found, in_force))
 
     async def decide_soon(self, tx: Session, account_id: UUID, at: datetime | None) -> None:
         """Enqueue a decision for a time. None: the next spending that leaves too little enqueues one."""
@@ -269,7 +271,7 @@ class RefillService:
         return (await self._configuration.current()).document(REFILLS)
 
 
-def _rule(settings: Settings | Wanted, in_force: Refills) -> RefillRule:
+def _rule(settings: Settings | RequestedSettings, in_force: Refills) -> RefillRule:
     cap = settings.monthly_cap_nanos
     return RefillRule(
         enabled=settings.enabled,
@@ -286,7 +288,7 @@ def _problem(settings: Settings, currency: str, in_force: Refills) -> str | None
     rule = _rule(settings, in_force)
     rule = replace(rule, monthly_cap=min(rule.monthly_cap, in_force.bounds.most_monthly))
     found = problem_of(rule, in_force.bounds)
-    return None if found is None else " ".join(_in_words(found, in_force))
+    return None if found is None else " ".join(_wire_message(found, in_force))
 
 
 FIELDS = {
@@ -296,8 +298,8 @@ FIELDS = {
 }
 
 
-def _in_words(found: tuple[str, str], in_force: Refills) -> tuple[str, str]:
-    """Return the field's name on the wire, and the operator's bounds in the currency."""
+def _wire_message(found: tuple[str, str], in_force: Refills) -> tuple[str, str]:
+    """Return the field's name on the wire, and the operator's bounds of it as text."""
     name, currency = found[0], in_force.currency
     bounds = {
         "trigger_below": f"must be at least {in_force.least_trigger} {currency}",

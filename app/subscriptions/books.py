@@ -176,9 +176,9 @@ async def _merge_money_back(tx: Session, book: Book, facts: PaymentFacts, now: d
     if facts.refunded_minor is not None:
         reported[payment_id] = max(reported.get(payment_id, 0), facts.refunded_minor)
     if (dispute := facts.dispute) is not None:
-        said = replace(dispute, decided_at=facts.at if dispute.status in FINAL_DISPUTE else None)
+        stated = replace(dispute, decided_at=facts.at if dispute.status in FINAL_DISPUTE else None)
         known_dispute = disputes.get(dispute.dispute_id)
-        merged = disputes[dispute.dispute_id] = merge_dispute(known_dispute, said)
+        merged = disputes[dispute.dispute_id] = merge_dispute(known_dispute, stated)
         if is_withdrawn(merged) and not is_withdrawn(known_dispute):
             await end_refills(tx, book.account_id, "disputed", now)
     await _store(tx, book, Invoice(invoice.facts, refunds, reported, disputes), now)
@@ -206,14 +206,14 @@ async def _note(
 
 async def complete_terms(tx: Session, book: Book, config: Current, now: datetime) -> None:
     """Store the terms of every price that is new to its subscription: of its order, or of the plans in force."""
-    wanted = {(key, facts.price_id) for key, facts in book.subscriptions.items() if facts.price_id is not None}
-    wanted |= {
+    needed = {(key, facts.price_id) for key, facts in book.subscriptions.items() if facts.price_id is not None}
+    needed |= {
         (invoice.facts.subscription_id, line.price_id)
         for invoice in book.invoices.values()
         for line in invoice.facts.lines
         if invoice.facts.subscription_id in book.subscriptions
     }
-    for key, price_id in sorted(wanted - book.terms.keys()):
+    for key, price_id in sorted(needed - book.terms.keys()):
         terms = await _offered(tx, book, key, price_id) or _in_force(config, book.environment, price_id)
         if terms is None:
             log.error("price_without_a_plan", subscription_id=key, price_id=price_id)

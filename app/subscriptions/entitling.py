@@ -55,8 +55,8 @@ class Entitler:
         is_same = known is not None and all(known[name] == value for name, value in row.items())
         if is_same and (terms is not None or not row["limits"]):  # the limits of a plan that ended while closed remain
             return
-        wanted = () if terms is None else terms.plan.default_limits
-        row["limits"] = await self._limit(tx, account, wanted, row["limits"], now)
+        of_plan = () if terms is None else terms.plan.default_limits
+        row["limits"] = await self._limit(tx, account, of_plan, row["limits"], now)
         book.subscriber = {**row, "updated_at": now}
         await queries.upsert_subscriber(tx, book.subscriber)
 
@@ -64,17 +64,17 @@ class Entitler:
         self,
         tx: Session,
         account: LockedAccount,
-        wanted: Sequence[DefaultLimit],
+        of_plan: Sequence[DefaultLimit],
         given: Mapping[str, int],
         now: datetime,
     ) -> dict[str, int]:
         """Replace the limits that a plan has given. Return the new ones: amounts by id."""
-        if (not wanted and not given) or account.status == "closed":
+        if (not of_plan and not given) or account.status == "closed":
             return dict(given)
         present = {str(limit.limit_id): limit for limit in await self.limits.list_in(tx, account.account_id, now)}
         ours = {key for key, amount in given.items() if key in present and present[key].amount == amount}
         kept: dict[str, int] = {}
-        for new in (made for one in wanted if (made := _new_limit(one, account.currency)) is not None):
+        for new in (made for one in of_plan if (made := _new_limit(one, account.currency)) is not None):
             same = next((limit for limit in present.values() if _is_same(limit, new, account.currency)), None)
             if same is not None and str(same.limit_id) not in ours:
                 continue

@@ -148,7 +148,7 @@ class SubscriptionService:
         await self._gateway.publishable_key(environment)  # raises before anything is written
         currency = (await self._accounts.state(account_id))["currency"]
         offered = offered_plan(await self._configuration.current(), plan, interval, currency, environment)
-        wanted = {"price_id": offered.price_id, "success_url": None, "cancel_url": None, **urls}
+        requested = {"price_id": offered.price_id, "success_url": None, "cancel_url": None, **urls}
         while True:
             async with self._db.transaction() as tx:
                 (await lock_account(tx, account_id)).require_active()
@@ -157,16 +157,21 @@ class SubscriptionService:
                     raise AlreadySubscribed
                 order = await queries.find_open_order(tx, account_id)
                 if order is None:
-                    order = self._new_order(environment, account_id, offered, wanted, now)
+                    order = self._new_order(environment, account_id, offered, requested, now)
                     await queries.insert_order(tx, order)
                     return order
-            is_same = all(order[name] == value for name, value in wanted.items())
+            is_same = all(order[name] == value for name, value in requested.items())
             if is_same and now - order["created_at"] < REUSED_FOR:
                 return order
             await self._give_up(order, now)
 
     def _new_order(
-        self, environment: Environment, account_id: UUID, offered: Offered, wanted: dict[str, str | None], now: datetime
+        self,
+        environment: Environment,
+        account_id: UUID,
+        offered: Offered,
+        requested: dict[str, str | None],
+        now: datetime,
     ) -> Row:
         return {
             "account_id": account_id,
@@ -174,7 +179,7 @@ class SubscriptionService:
             "environment": environment,
             "provider": self._provider,
             **terms_row(offered.terms),
-            **wanted,
+            **requested,
             "session_id": None,
             "subscription_id": None,
             "status": "open",

@@ -84,18 +84,18 @@ async def give_money(
 
 
 async def replayed_money_credit(
-    tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, wanted: tuple[int, str, str]
+    tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, requested: tuple[int, str, str]
 ) -> MoneyCredit | None:
-    """Return the credit with the key in the actor's key space. Raises IdempotencyKeyReused if it is not `wanted`.
+    """Return the credit with the key in the actor's key space. Raises IdempotencyKeyReused if it is not `requested`.
 
-    `wanted`: nanos, currency and kind.
+    `requested`: nanos, currency and kind.
     """
     if idempotency_key is None:
         return None
     row = await queries.find_money_credit_by_key(tx, account_id, actor.kind, idempotency_key)
     if row is None:
         return None
-    if (row["amount_nanos"], row["currency"], row["transaction_type"]) != wanted:
+    if (row["amount_nanos"], row["currency"], row["transaction_type"]) != requested:
         raise IdempotencyKeyReused(idempotency_key)
     return money_credit_of(row, replayed=True)
 

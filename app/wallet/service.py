@@ -229,8 +229,8 @@ class WalletService:
         await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
-            wanted = (nanos, currency or account.currency, kind.value)
-            existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, wanted)
+            requested = (nanos, currency or account.currency, kind.value)
+            existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, requested)
             if existing is not None:
                 return existing
             _require_open(account, currency)

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from app.demo.stripe.cards import VOUCHERS
-from app.payments.orders import WantedMoney
+from app.payments.orders import RequestedMoney
 from app.payments.service import CheckoutPage
 from tests.payments.conftest import Shop
 
@@ -15,9 +15,9 @@ SUCCEEDED = "payment_intent.succeeded"
 DELAYED = ("pm_card_processing", *VOUCHERS)
 
 
-def order(minor: int = 2500, field: str = "amount_usd", **urls: str) -> WantedMoney:
+def order(minor: int = 2500, field: str = "amount_usd", **urls: str) -> RequestedMoney:
     given = {"success_url": "https://app.example/ok", "cancel_url": "https://app.example/no", **urls}
-    return WantedMoney(minor, field, "user-1", **given)
+    return RequestedMoney(minor, field, "user-1", **given)
 
 
 async def click(shop: Shop, account_id: UUID, minor: int = 2500, **options: Any) -> CheckoutPage:

@@ -14,7 +14,7 @@ from app.ledger.errors import CurrencyMismatch, UnknownCurrency
 from app.ledger.locked_account import LockedAccount
 from app.ledger.pools import CREDIT
 from app.payments.errors import InvalidAmount
-from app.payments.orders import MoneyOrder, WantedMoney
+from app.payments.orders import MoneyOrder, RequestedMoney
 from app.payments.purchase import MONEY, Purchase
 from app.plans.document import Plan, Plans
 from tests.support.wallets import DOLLAR
@@ -49,7 +49,7 @@ PURCHASE = Purchase(
 
 
 def order(amount_minor: int = 2500, field: str = "amount_usd") -> MoneyOrder:
-    return MoneyOrder(WantedMoney(amount_minor, field, "user-1", "https://a.example/", "https://b.example/"), CONFIG)
+    return MoneyOrder(RequestedMoney(amount_minor, field, "user-1", "https://a.example/", "https://b.example/"), CONFIG)
 
 
 def account(currency: str = "USD", plan_name: str = "free") -> LockedAccount:

@@ -63,7 +63,7 @@ async def set_account_auto_refill(
     require_anonymous(body.reason, user)
     await refills.require_finished_upgrade()
     async with db.transaction() as tx:
-        before, after = await refills.set_in(tx, account_id, body.wanted, admin.now)
+        before, after = await refills.set_in(tx, account_id, body.requested, admin.now)
         await admin.record(
             tx,
             "account.set_refills",

@@ -154,10 +154,10 @@ def search(account: Store, form: Object) -> Object:
 
     Stripe's search index lags behind by up to a minute. This one does not.
     """
-    wanted = _parsed(str(form.get("query", "")))
+    conditions = _parsed(str(form.get("query", "")))
     limit = as_whole(form.get("limit", "10"), "limit")
     start = as_whole(form.get("page", "0"), "page")
-    found = [customer for customer in list(account.objects[CUSTOMER].values())[::-1] if _matches(customer, *wanted)]
+    found = [customer for customer in list(account.objects[CUSTOMER].values())[::-1] if _matches(customer, *conditions)]
     if not 1 <= limit <= MAX_PAGE:
         raise invalid("Invalid limit", "limit")
     more = len(found) > start + limit
@@ -184,13 +184,13 @@ def _matches(customer: Object, every: bool, clauses: list[re.Match[str]]) -> boo
     def holds(clause: re.Match[str]) -> bool:
         key, field = clause["key"], clause["field"]
         held = customer.get("metadata", {}).get(key) if key else customer.get(field)
-        wanted = clause["value"]
-        if wanted is None or held is None:
-            same = held is wanted
+        value = clause["value"]
+        if value is None or held is None:
+            same = held is value
         elif clause["how"] == "~":
-            same = wanted.lower() in held.lower()
+            same = value.lower() in held.lower()
         else:
-            same = wanted == held if key else wanted.lower() == held.lower()
+            same = value == held if key else value.lower() == held.lower()
         return same != bool(clause["negated"])
 
     if customer.get("deleted"):

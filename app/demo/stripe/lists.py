@@ -101,10 +101,10 @@ def _of_status(subscription: Object, status: Any, form: Object) -> bool:
     return status in ("all", subscription["status"])
 
 
-def _of_payment(payment: Object, wanted: Any, form: Object) -> bool:
-    if wanted is None:
+def _of_payment(payment: Object, expected: Any, form: Object) -> bool:
+    if expected is None:
         return True
-    return isinstance(wanted, dict) and payment["payment"]["payment_intent"] == wanted.get("payment_intent")
+    return isinstance(expected, dict) and payment["payment"]["payment_intent"] == expected.get("payment_intent")
 
 
 Holds = Callable[[Object, Any, Object], bool]
@@ -112,19 +112,19 @@ FILTERS_OF: dict[str, dict[str, Holds]] = {
     "customer": {"test_clock": _of_clock},
     "event": {"types": lambda event, types, _: not types or event["type"] in types},
     "invoice": {
-        "subscription": lambda invoice, wanted, _: wanted in (None, invoices.subscription_of(invoice)),
+        "subscription": lambda invoice, expected, _: expected in (None, invoices.subscription_of(invoice)),
     },
     "invoice_payment": {"payment": _of_payment},
     "price": {
         "lookup_keys": lambda price, keys, _: not keys or price["lookup_key"] in keys,
-        "recurring": lambda price, wanted, _: all(
-            (price["recurring"] or {}).get(name) == value for name, value in (wanted or {}).items()
+        "recurring": lambda price, expected, _: all(
+            (price["recurring"] or {}).get(name) == value for name, value in (expected or {}).items()
         ),
     },
     "product": {"ids": lambda product, ids, _: not ids or product["id"] in ids},
     "subscription": {
-        "price": lambda subscription, wanted, _: (
-            not wanted or wanted in [item["price"]["id"] for item in subscription["items"]["data"]]
+        "price": lambda subscription, expected, _: (
+            not expected or expected in [item["price"]["id"] for item in subscription["items"]["data"]]
         ),
         "status": _of_status,
         "test_clock": _of_clock,

@@ -224,8 +224,8 @@ def changed(account: "Account", subscription: Object, fields: Object) -> None:
 def _kept_method(account: "Account", subscription: Object, invoice: Object) -> Object:
     """Return the paying card as the subscription's default, if its settings say so."""
     intent = invoices.intent_of(account, invoice)
-    wanted = subscription["payment_settings"]["save_default_payment_method"] == "on_subscription"
-    if wanted and intent is not None and intent["payment_method"] is not None:
+    is_default = subscription["payment_settings"]["save_default_payment_method"] == "on_subscription"
+    if is_default and intent is not None and intent["payment_method"] is not None:
         return {"default_payment_method": intent["payment_method"]}
     return {}
 

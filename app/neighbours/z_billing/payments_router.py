@@ -15,7 +15,7 @@ from app.http.idempotency import IN_OPENAPI, idempotency_key
 from app.http.schemas import CODED_ERRORS, CodedErrorReply
 from app.neighbours.paging import limit_up_to
 from app.neighbours.z_billing.payment_schemas import BuyMoneyBody, CheckoutReply, PaymentsReply
-from app.payments.orders import WantedMoney
+from app.payments.orders import RequestedMoney
 from app.payments.return_urls import return_urls
 from app.payments.router import Payments
 
@@ -41,7 +41,7 @@ async def buy_money(
     page = await payments.open_checkout(
         caller.environment,
         account_id,
-        WantedMoney(amount_minor, field, canonical_uuid(identity.external_id), success_url, cancel_url),
+        RequestedMoney(amount_minor, field, canonical_uuid(identity.external_id), success_url, cancel_url),
         now=now,
         caller_kind="user",
         idempotency_key=idempotency_key(body.idempotency_key, request),

@@ -8,8 +8,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from app.accounts.directory import Identity, Profile
-from app.payments.orders import WantedMoney
-from app.refills.service import Wanted
+from app.payments.orders import RequestedMoney
+from app.refills.service import RequestedSettings
 from app.worker.services import Services
 from tests.books import balances
 from tests.conftest import ACTOR
@@ -112,8 +112,8 @@ class Money(_Purchase):
     goods = "money"
 
     async def open(self) -> str:
-        wanted: WantedMoney = order(self.minor)
-        page = await self.services.payments.open_checkout("live", self.account_id, wanted, now=self.shop.now)
+        requested: RequestedMoney = order(self.minor)
+        page = await self.services.payments.open_checkout("live", self.account_id, requested, now=self.shop.now)
         return page.session_id
 
 
@@ -136,8 +136,8 @@ class Refill(_Purchase):
         )
         await self.shop.provider.save_card(address.rsplit("/", 1)[1])
         await cards.list_of(self.account_id, self.shop.now, refresh=True)
-        wanted = Wanted(True, 5 * DOLLAR, 25 * DOLLAR, None)
-        await refills.set(self.account_id, lambda *_: wanted, self.shop.now)
+        requested = RequestedSettings(True, 5 * DOLLAR, 25 * DOLLAR, None)
+        await refills.set(self.account_id, lambda *_: requested, self.shop.now)
 
     async def pay(self, opened: str, *, later: bool = False) -> None:
         """Let the worker send the payment."""
