@@ -54,7 +54,7 @@ async def approve_own(
 async def deny_own(
     approval_id: str, caller: EndUser, accounts: Accounts, approvals: Approvals, now: Now
 ) -> ApprovalReply:
-    """Deny the request. For a day from when it asked, the same request or a larger one is refused without asking."""
+    """Deny the request. For a day after it, the same request or a larger one is refused without a new approval."""
     require_person(caller, now)
     place = place_of(approval_id)
     account_id = await accounts.find_account_id(identity_of(caller, None, None))

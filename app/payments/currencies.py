@@ -23,9 +23,9 @@ class CurrenciesReply(Reply):
 
 @router.get("")
 async def list_currencies(response: Response) -> CurrenciesReply:
-    """The currencies in which purchases can be made, with the digits of their amounts. No credential is needed.
+    """List the currencies of purchases, with the digits of their amounts. No credential is needed.
 
-    A currency that is not listed is not sold in; amounts in it, from earlier sales, have two digits.
+    Nothing is sold in a currency that is not listed; amounts in it, from earlier sales, have two digits.
     """
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
     return CurrenciesReply(

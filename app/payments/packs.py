@@ -34,7 +34,7 @@ async def list_packs(
     external_id: Key255 | None = None,
     user_id: LaterQueryUserId = None,
 ) -> PacksForSaleReply:
-    """The packs that a user can buy: those in the currency of their account, the default one first.
+    """List the packs that a user can buy: those in the currency of their account, the default one first.
 
     An API key that names no user gets all packs. An unknown user gets those of a new account.
     """

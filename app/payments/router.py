@@ -74,5 +74,5 @@ async def create_purchase(
 async def get_purchase(
     payment_id: PathPaymentId, caller: ReaderOrUser, own: Own, payments: Payments, now: Now
 ) -> PurchaseStatusReply:
-    """The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives."""
+    """Return the purchase as Stripe reports it now. If it succeeded before a webhook arrived, book its credits."""
     return PurchaseStatusReply.of(await payments.payment(caller.environment, payment_id, now, of=own))

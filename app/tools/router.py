@@ -68,7 +68,7 @@ async def list_tool_balances(account_id: AccountId, tools: Tools, now: Now) -> T
 async def check_tool(
     product_type: ProductType, account_id: AccountId, caller: ReaderOrUser, tools: Tools, now: Now
 ) -> ToolCheckReply:
-    """Whether the next use of the tool is paid for."""
+    """Return whether the next use of the tool is paid for."""
     return ToolCheckReply.of(await tools.check(account_id, product_type, now, key=caller.actor.key_id))
 
 

@@ -1098,7 +1098,7 @@ export interface paths {
         put?: never;
         /**
          * Deny Own
-         * @description Deny the request. For a day from when it asked, the same request or a larger one is refused without asking.
+         * @description Deny the request. For a day after it, the same request or a larger one is refused without a new approval.
          */
         post: operations["deny_own"];
         delete?: never;
@@ -1150,7 +1150,7 @@ export interface paths {
         };
         /**
          * Check Tool
-         * @description Whether the next use of the tool is paid for.
+         * @description Return whether the next use of the tool is paid for.
          */
         get: operations["check_tool"];
         put?: never;
@@ -1740,7 +1740,7 @@ export interface paths {
         };
         /**
          * Get Purchase
-         * @description The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives.
+         * @description Return the purchase as Stripe reports it now. If it succeeded before a webhook arrived, book its credits.
          */
         get: operations["get_purchase_status"];
         put?: never;
@@ -1760,7 +1760,7 @@ export interface paths {
         };
         /**
          * Get Purchase
-         * @description The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives.
+         * @description Return the purchase as Stripe reports it now. If it succeeded before a webhook arrived, book its credits.
          */
         get: operations["get_purchase"];
         put?: never;
@@ -1780,9 +1780,9 @@ export interface paths {
         };
         /**
          * List Currencies
-         * @description The currencies in which purchases can be made, with the digits of their amounts. No credential is needed.
+         * @description List the currencies of purchases, with the digits of their amounts. No credential is needed.
          *
-         *     A currency that is not listed is not sold in; amounts in it, from earlier sales, have two digits.
+         *     Nothing is sold in a currency that is not listed; amounts in it, from earlier sales, have two digits.
          */
         get: operations["list_currencies"];
         put?: never;
@@ -1802,7 +1802,7 @@ export interface paths {
         };
         /**
          * List Packs
-         * @description The packs that a user can buy: those in the currency of their account, the default one first.
+         * @description List the packs that a user can buy: those in the currency of their account, the default one first.
          *
          *     An API key that names no user gets all packs. An unknown user gets those of a new account.
          */
@@ -3241,7 +3241,7 @@ export interface paths {
         put?: never;
         /**
          * Deny Queued
-         * @description Deny the request. For a day from when it asked, the same request or a larger one is refused without asking.
+         * @description Deny the request. For a day after it, the same request or a larger one is refused without a new approval.
          */
         post: operations["deny_queued"];
         delete?: never;
@@ -3849,7 +3849,7 @@ export interface paths {
         };
         /**
          * List Versions
-         * @description Every version that admins have set, newest first.
+         * @description List the versions that admins have set, newest first.
          */
         get: operations["list_versions"];
         put?: never;
@@ -3869,7 +3869,7 @@ export interface paths {
         };
         /**
          * Get Section Of Settings
-         * @description The document to which a reset returns.
+         * @description Return the document that a reset restores.
          */
         get: operations["get_section_of_settings"];
         put?: never;
@@ -3891,7 +3891,7 @@ export interface paths {
         put?: never;
         /**
          * Reset Section
-         * @description Return to the settings and delete a provider's stored keys. The section's newest versions.
+         * @description Reset the section to the settings, and delete a provider's stored keys. Return the newest versions.
          */
         post: operations["reset_section"];
         delete?: never;

@@ -56,7 +56,7 @@ async def approve_queued(
 async def deny_queued(
     approval_id: str, body: ReasonBody, admin: Support, db: Db, approvals: Approvals
 ) -> ApprovalReply:
-    """Deny the request. For a day from when it asked, the same request or a larger one is refused without asking."""
+    """Deny the request. For a day after it, the same request or a larger one is refused without a new approval."""
     return await _decide(approval_id, DENIAL, body.reason, admin, db, approvals)
 
 

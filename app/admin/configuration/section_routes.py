@@ -92,7 +92,7 @@ def add_history_routes(router: APIRouter, sections: Sequence[Section[Any]]) -> N
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: Annotated[int | None, Query(ge=1, le=2**53)] = None,
     ) -> Versions:
-        """Every version that admins have set, newest first."""
+        """List the versions that admins have set, newest first."""
         async with db.read() as session:
             versions = await editor.versions(session, by_name[section], before=cursor, limit=limit + 1)
         return versions_type(
@@ -105,11 +105,11 @@ def add_history_routes(router: APIRouter, sections: Sequence[Section[Any]]) -> N
         )
 
     async def get_section_of_settings(section: str, admin: Viewer, editor: Editor) -> SectionOfSettings:
-        """The document to which a reset returns."""
+        """Return the document that a reset restores."""
         return settings_type(section=section, document=editor.from_settings(by_name[section]))
 
     async def reset_section(section: str, body: ChangeFields, admin: Administrator, db: Db, editor: Editor) -> Versions:
-        """Return to the settings and delete a provider's stored keys. The section's newest versions."""
+        """Reset the section to the settings, and delete a provider's stored keys. Return the newest versions."""
         async with db.transaction() as tx:
             before, after = await editor.reset(tx, by_name[section], by(admin, body))
             await record(admin, tx, by_name[section], before, after)
