@@ -165,7 +165,11 @@ class Settings(DatabaseSettings):
     google_client_ids: list[str] = Field(
         default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
     )
-    issuers: list[Issuer] = Field(default=[], description="JSON list of further OIDC issuers.")
+    issuers: list[Issuer] = Field(
+        default=[],
+        description="JSON list of further OIDC issuers of end users: objects of `issuer`, `jwks_url`, `audiences` and "
+        "`provider`, with `subject_claim`, `environment`, `interactive_audiences` and `default_limits` as options.",
+    )
     identity_digest_key: SecretStr | None = Field(
         default=None,
         description="Keys the digests that remain of users who deleted their accounts, so that a new account gets no "
@@ -253,7 +257,7 @@ class Settings(DatabaseSettings):
     )
     cost_record_on_expiry: Literal["charge_reported", "charge_nothing"] = Field(
         default="charge_reported",
-        description="What happens to a cost record that is left open, unless it says so itself: `charge_reported` "
+        description="What happens to a cost record that is left open and states no `on_expiry`: `charge_reported` "
         "charges its items, `charge_nothing` does not.",
     )
 
