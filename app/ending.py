@@ -1,4 +1,4 @@
-"""The end of a background task."""
+"""Ending a background task: a cancellation that no library can lose."""
 
 import asyncio
 from typing import Any
@@ -7,10 +7,10 @@ REPEAT_S = 1.0
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it has ended; its result and its error are dropped.
+    """Cancel a task until it has ended. Drop its result and its error.
 
     Libraries can lose a cancellation: `asyncio.wait_for` of Python 3.11 does if its inner task ends at that moment.
-    A task that loops would then go on, and who waits for it would wait for ever.
+    A task that loops would then continue, and its caller would wait forever.
     """
     while not task.done():
         task.cancel()

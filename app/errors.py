@@ -120,7 +120,7 @@ NO_ANSWER = (
 def is_closed_transport(error: BaseException) -> bool:
     """Return whether a write failed because its connection was closed before the driver noticed. Nothing was sent.
 
-    uvloop raises a RuntimeError without a class of its own.
+    uvloop has no class for this error: it raises a plain RuntimeError.
     """
     return type(error) is RuntimeError and "handler is closed" in str(error)
 
@@ -242,7 +242,7 @@ ERROR_HANDLERS: dict[type[Exception], ErrorHandler] = {
 
 
 async def handled(request: Request, error: Exception) -> JSONResponse:
-    """The answer to one of the errors of ERROR_HANDLERS, as Starlette finds it: the handler of its nearest class."""
+    """Return the answer to an error of ERROR_HANDLERS, by the handler of its nearest class, as Starlette does."""
     kind = next(kind for kind in type(error).__mro__ if kind in ERROR_HANDLERS)
     return await ERROR_HANDLERS[kind](request, error)
 

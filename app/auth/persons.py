@@ -34,7 +34,8 @@ def require_person(caller: Caller, now: datetime) -> None:
 def require_known_person(caller: Caller, now: datetime) -> None:
     """As `require_person`, for routes that are older than interactive audiences.
 
-    Tokens of an issuer without any are accepted as before: nothing says that agents hold them.
+    Tokens of an issuer without interactive audiences are accepted, as earlier versions did: nothing shows that agents
+    hold them.
     """
     if caller.user is None or caller.user.knows_persons:
         require_person(caller, now)

@@ -141,7 +141,7 @@ class ChargeBatch:
         try:
             await self._note_profiles(account_id, decided)
         except Exception as error:
-            failure_of(error)  # logged: the charges are recorded, whatever happens to a profile
+            failure_of(error)  # logged: the charges are recorded, also if the profile is not
 
     def _refuse(self, account_id: UUID, item: _Item, error: AppError) -> None:
         self._fail([item], error)

@@ -94,5 +94,5 @@ def time_of(row_id: UUID) -> datetime:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """Return the lowest UUIDv7 that can be created at `moment` or later."""
+    """Return a UUID below every UUIDv7 that is created at `moment` or later."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)

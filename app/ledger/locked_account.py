@@ -84,7 +84,7 @@ class LockedAccount:
     """Of an account with refills: the spendable money before a batch decides."""
 
     def post(self, pool: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Move `pool` by `delta`: credits, uses of a product's pool, or nanos of money. Does nothing for 0.
+        """Move `pool` by `delta` in the pool's unit: credits, uses of a product, or nanos of money. Does nothing for 0.
 
         First expires the lots that are due at `now`. Raises BalanceLimitExceeded past 64 bits. A negative balance is a
         bug: the caller decides before it posts.

@@ -1,10 +1,13 @@
-"""Outcomes of requests that move a balance. Every operation of a Batcher answers with one of these four.
+"""Outcomes of charges: of credits (app/billing) and of tool uses (app/tools).
 
 match outcome:
     case New(record, debits): ...    # committed now
     case Replayed(record): ...       # the idempotency key was used before: nothing changed
     case Shortfall(available, required): ...
     case Refused(error): ...         # suspended, closed, another currency, a reused key
+
+The batcher's other operations have outcomes with more facts: usage events (app/metering/events.py), holds
+(app/holds/requests.py) and cost records (app/cost_records/records.py).
 """
 
 from collections.abc import Sequence

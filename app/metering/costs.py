@@ -44,7 +44,10 @@ class Cost(NamedTuple):
         return None if self.priced is None or self.stated_nanos is not None else self.priced.unknown
 
     def explanation(self) -> dict[str, Any] | None:
-        """Return what the breakdown needs beside version, quantities, time, plan and tool: rows, markups, month."""
+        """Return the facts that explain the price: rows, markups and the month's quantity. None: the cost has no price.
+
+        The event stores the version, the quantities, the time, the plan and the tool itself.
+        """
         if self.priced is None:
             return None
         facts: dict[str, Any] = {"rows": self.priced.row_ids}
@@ -83,7 +86,7 @@ def cost_of(
     max_stated_nanos: int = 0,
     month_quantity: Decimal = Decimal(0),
 ) -> Cost:
-    """Return the cost. A stated cost decides, 0 included; then what the book has no price for is no error.
+    """Return the cost. A stated cost decides, 0 included; usage without a price is then no error.
 
     Without `usage` a cost must be stated. Raises the AppError that the caller gets.
     """
@@ -107,7 +110,7 @@ def cost_of(
 
 
 def _checked(stated: StatedCost, currency: str, max_nanos: int) -> int:
-    """Return a stated cost in nanos. Raises InvalidRequest above the key's bound, and for no 64 bits."""
+    """Return a stated cost in nanos. Raises InvalidRequest above the key's bound or 64 bits."""
     nanos = stated.nanos(currency)
     if nanos > min(max_nanos, MAX_NANOS):
         field = "cost_cents" if stated.unit == "minor" else "cost"
@@ -119,7 +122,7 @@ def _checked(stated: StatedCost, currency: str, max_nanos: int) -> int:
 
 
 def markup_of(kept: Decimal | None, plan: str | None, on_sale: Mapping[str, Decimal]) -> Decimal | None:
-    """Return the markup of an account's plan in percent: of the terms that a subscriber keeps, else of the plan."""
+    """Return the markup of an account in percent: of the terms that a subscriber keeps, else of the plan on sale."""
     return kept if kept is not None else on_sale.get(plan or "")
 
 

@@ -164,7 +164,10 @@ def _rest(total: _Count | None, parts: Mapping[TokenClass, int], basis: Basis, n
 
 
 def _find(raw: Mapping[str, Any], names: Iterable[str]) -> _Count | None:
-    """Return the number under one of its names. Two names may repeat it; a zero counts as not stated."""
+    """Return the count under the names that `raw` has; None if it has none. A zero yields to any other count.
+
+    Raises InvalidTokens if two names have different counts.
+    """
     found: _Count | None = None
     for name in names:
         value = _value(raw, name)

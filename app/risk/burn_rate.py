@@ -31,7 +31,7 @@ class Finding:
     most: int
 
     def shown(self, amount: int) -> int:
-        """Return an amount as alerts show it: credits, or minor units of the currency."""
+        """Return an amount as alerts show it: credits, or minor units of the currency, rounded up."""
         return amount if self.unit == CREDIT else minor_ceil(amount, self.unit)
 
 

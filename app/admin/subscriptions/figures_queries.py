@@ -12,7 +12,7 @@ from app.db import Session
 from app.db.sql import sql
 
 LONGEST_PERIOD = timedelta(days=400)
-"""An invoice that pays for a moment is at most that much older: a year, and its attempts to be paid."""
+"""The longest time from the creation of an invoice to a moment that it pays for: a year, and its payment attempts."""
 # A subscription's price at a moment is that of the line which began last and covers it. Mid-period lines are a part of
 # a price, so their price comes from the terms. An unpaid invoice counts within the grace period.
 _LIST_PRICE_SUMS = text(

@@ -131,7 +131,7 @@ def _last_word(path: str) -> str:
 
 
 def _again(request: Request, receive: Receive) -> Receive:
-    """A `receive` that returns the body that `request` has read, and then what arrives after it."""
+    """Return a `receive` that repeats the body that `request` has read, and then receives later messages."""
     content: Any = getattr(request, "_body", None)
     if content is None:
         return receive

@@ -58,7 +58,7 @@ class BuyMoneyBody(BaseModel):
 
 
 def _cents(dollars: object) -> int:
-    """Return a JSON number of dollars in cents. Raises InvalidAmount."""
+    """Return an amount of 5 to 1,000 dollars, a JSON number, in cents. Raises InvalidAmount for anything else."""
     if type(dollars) not in (int, float):
         raise InvalidAmount("amount_usd", "must be a number")
     exact = Decimal(str(dollars))  # a float's shortest text: 12.34 is 12.34
