@@ -44,7 +44,7 @@ export function ApprovalsPage() {
   return (
     <Page
       title="Approvals"
-      subtitle="Requests above a limit that asks, and runs that are paused or lack budget. The user can decide, too."
+      subtitle="Requests above a limit that needs an approval, and runs that are paused or lack budget. Users can decide as well."
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">

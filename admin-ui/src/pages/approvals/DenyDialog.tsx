@@ -6,7 +6,7 @@ const TEXTS = {
   title: "Deny request",
   confirm: "Deny",
   danger: true,
-  consequences: "For a day from when it asked, the same request or a larger one is refused without asking again.",
+  consequences: "For a day after this request, the same request or a larger one is refused without a new approval.",
   done: "Request denied",
 };
 

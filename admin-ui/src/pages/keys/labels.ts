@@ -11,8 +11,8 @@ export const PERMISSIONS: Record<Permission, string> = {
   "usage:write": "Report usage",
   "usage:set_cost": "State the cost of usage",
   "money:credit": "Add money and grants (trusted services only)",
-  "limits:write": "Set limits and budgets",
-  "payments:redeem": "Buy with saved cards",
+  "limits:write": "Set limits",
+  "payments:redeem": "Buy with saved cards (no effect yet)",
 };
 
 export const POLICIES: Record<UsagePolicy, string> = {

@@ -38,7 +38,7 @@ const COLUMNS: Column<PeriodGrant>[] = [
   },
   { name: "Plan", cell: ({ plan_name }) => humanize(plan_name), from: "sm" },
   { name: "Taken back", cell: (grant) => takenBack(grant) ?? "—", numeric: true, from: "sm" },
-  { name: "Given", cell: ({ given, created_at }) => (given ? <Timestamp at={created_at} /> : <Tag tone="quiet">Expired before it was known</Tag>), from: "md" },
+  { name: "Given", cell: ({ given, created_at }) => (given ? <Timestamp at={created_at} /> : <Tag tone="quiet">Expired before its period was recorded</Tag>), from: "md" },
 ];
 
 function Amount({ grant }: { grant: PeriodGrant }) {
