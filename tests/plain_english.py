@@ -1,4 +1,4 @@
-"""Plain English: finds constructions that docs/style.md advises against, in prose of the code, the docs and the pages.
+"""Plain English: finds constructions that docs/style.md advises against, in code, docs, pages and configuration.
 
 python -m tests.plain_english [PATH …]      list them, with counts per 1,000 words
 """
@@ -42,7 +42,9 @@ PAGE_TEXT = re.compile(
     r"\"([^\"]+ [^\"]+)\"|`([^`]+ [^`]+)`|>([^<>{}]+)<|^\s*([A-Z][^<>{}=;()]+)$|(?://|\*) (.*)",
 )
 """Strings of at least two words, text between tags, and comments."""
-
+COMMENT = re.compile(r"^\s*[#;]+ (.*)|\s##? (.*)")
+CONFIGURATION = (".yml", ".yaml", ".toml", ".ini", ".sh", ".env.example", "Caddyfile", "Dockerfile", "Makefile")
+"""Endings of files whose comments are prose."""
 EXEMPT = ("schema.d.ts", "plain_english.py", "test_plain_english.py", "style.md")
 """Generated from the OpenAPI document; this list; the test and the page that quote it."""
 
@@ -61,7 +63,7 @@ class Finding(NamedTuple):
 
 
 def passages(path: Path) -> Iterator[Passage]:
-    """The prose of a file: docstrings and comments, Markdown, texts of pages, descriptions of OpenAPI."""
+    """Yield the prose of a file: docstrings and comments, Markdown, texts of pages, descriptions of OpenAPI."""
     name, text = str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         yield from _python(name, text)
@@ -71,6 +73,9 @@ def passages(path: Path) -> Iterator[Passage]:
         yield from _page(name, text)
     elif path.name == "openapi.json":
         yield from (Passage(name, 1, found) for found in _descriptions(json.loads(text)))
+    else:
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield from (Passage(name, number, match[1] or match[2]) for match in COMMENT.finditer(line))
 
 
 def _python(name: str, source: str) -> Iterator[Passage]:
@@ -96,9 +101,7 @@ def _page(name: str, source: str) -> Iterator[Passage]:
     for number, line in enumerate(source.splitlines(), start=1):
         if line.startswith("import "):
             continue
-        for match in re.finditer(
-            r"\"([^\"]+ [^\"]+)\"|`([^`]+ [^`]+)`|>([^<>{}]+)<|^\s*([A-Z][^<>{}=;()]+)$|(?://|\*) (.*)", line
-        ):
+        for match in PAGE_TEXT.finditer(line):
             yield Passage(name, number, next(group for group in match.groups() if group))
 
 
@@ -126,10 +129,9 @@ def tracked(*folders: str) -> list[Path]:
     """Files of the project with prose, except generated and foreign ones."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    files = (ROOT / name for name in listed if name.endswith((".py", ".md", ".ts", ".tsx", "openapi.json")))
-    return [
-        path for path in files if path.exists() and path.name not in ("schema.d.ts", "plain_english.py", "style.md")
-    ]
+    endings = (".py", ".md", ".ts", ".tsx", "openapi.json", *CONFIGURATION)
+    files = (ROOT / name for name in listed if name.endswith(endings) or name.startswith("scripts/"))
+    return [path for path in files if path.exists() and path.name not in EXEMPT and path.suffix != ".lock"]
 
 
 def count(paths: list[Path]) -> tuple[int, list[Finding]]:

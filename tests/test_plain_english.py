@@ -1,8 +1,9 @@
-"""Plain English: docs/style.md holds for code, documentation, pages and OpenAPI."""
+"""Plain English: docs/style.md holds for code, documentation, pages, OpenAPI and comments of configuration."""
 
 import pytest
 
-from tests.plain_english import Passage, count, findings, tracked
+from tests.databases import ROOT
+from tests.plain_english import Passage, count, findings, passages, tracked
 
 PER_1000_WORDS = 1.0
 
@@ -19,6 +20,12 @@ def test_pages_and_descriptions_have_none(place: str) -> None:
     words, found = count(tracked(place))
     assert words > 1_000
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["Caddyfile", "Makefile", "docker-compose.yml", "docker/pgbouncer/pgbouncer.ini"])
+def test_comments_of_configuration_are_prose(name: str) -> None:
+    assert ROOT / name in tracked()
+    assert sum(len(passage.text.split()) for passage in passages(ROOT / name)) > 50
 
 
 @pytest.mark.parametrize(
