@@ -29,7 +29,7 @@ async def load_runs(tx: Tx, accounts: Accounts, names: Iterable[tuple[UUID, str 
 
 
 def take_unknown_runs(accounts: Accounts, names: Iterable[tuple[UUID, str | None]]) -> list[RunName]:
-    """Return the names of runs that this transaction has not looked up yet, and note that it does."""
+    """Return the names of runs that this transaction has not looked up yet, and mark them as looked up."""
     unknown: list[RunName] = []
     for account_id, run_id in names:
         account = accounts.get(account_id)
