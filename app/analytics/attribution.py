@@ -17,7 +17,7 @@ charges. Readers replace the shares of stale interactions, and so does each roll
 
 from sqlalchemy import text
 
-from app.analytics.sources import COUNTS, interactions
+from app.analytics.sources import COUNTS, MAX_KEY_BYTES, interactions
 from app.db import Session
 from app.db.sql import sql
 
@@ -26,10 +26,15 @@ SUMS = ("interactions", *COUNTS, "paid")
 KEY = "account_id, interaction_id, day, agent_id, model"
 DAY_KEY = "environment, day, currency, agent_id, model"
 SDK_PREFIX = "charge:"
+MAX_AGENT_CHARS = 100
+"""Of the name of an agent whose share would have a key of more than MAX_KEY_BYTES."""
 _COUNTS = ", ".join(COUNTS)
 _SUMS = ", ".join(SUMS)
 _PLACES = {"cost_cents": 10}
 """Decimal places of a share; calls and tokens are whole numbers."""
+_BOUNDED_AGENT = f"""
+    CASE WHEN octet_length(concat(interaction_id, agent_id, model)) > {MAX_KEY_BYTES}
+         THEN left(agent_id, {MAX_AGENT_CHARS}) ELSE agent_id END"""
 _STATE = f"account_id, interaction_id, environment, currency, day, models, {_COUNTS}"
 
 
@@ -131,8 +136,9 @@ def shares() -> str:
                    0, {none}, {share_of_rest}
               FROM split s JOIN charged c ON c.account_id = s.account_id AND c.interaction_id = s.interaction_id
              WHERE c.from_paid > 0)
-        SELECT account_id, interaction_id, environment, currency, day, agent_id, model, {sums}
+        SELECT account_id, interaction_id, environment, currency, day, {agent_id} AS agent_id, model, {sums}
           FROM parts GROUP BY 1, 2, 3, 4, 5, 6, 7""",
+        agent_id=_BOUNDED_AGENT,
         own=own,
         known=known,
         keys_of=keys_of("s.interaction_id"),

@@ -66,6 +66,17 @@ METERED_SUMS = (
 )
 
 
+MAX_KEY_BYTES, MAX_KEY_CHARS = 2_400, 200
+"""An entry of an index has at most 2,704 bytes. Names of up to 255 characters have up to 1,020 bytes each."""
+
+
+def _bounded_name(column: str) -> str:
+    """Return SQL for a name of a usage event as part of a key: shortened if the three names are too long together."""
+    name = f"coalesce(e.{column}, '')"
+    return f"""CASE WHEN octet_length(concat(e.provider, e.model, e.agent_id)) > {MAX_KEY_BYTES}
+                    THEN left({name}, {MAX_KEY_CHARS}) ELSE {name} END AS {column}"""
+
+
 def metered(after: str = ":metered_up_to", before: str = ":before") -> str:
     """Return SQL for every usage event: the day when it occurred, and what it adds to each sum.
 
@@ -74,8 +85,7 @@ def metered(after: str = ":metered_up_to", before: str = ":before") -> str:
     return sql(
         """
         SELECT {account}, CAST(e.occurred_at AT TIME ZONE 'UTC' AS date) AS day, e.meter,
-               coalesce(e.provider, '') AS provider, coalesce(e.model, '') AS model,
-               coalesce(e.agent_id, '') AS agent_id, coalesce(e.key_id, '') AS key_id,
+               {names}, coalesce(e.key_id, '') AS key_id,
                CAST(e.status <> 'refused' AS int) AS events, CAST(e.status = 'refused' AS int) AS refused,
                CASE WHEN e.status IN ('charged', 'debt') THEN e.cost_nanos ELSE 0 END AS cost_nanos,
                CASE WHEN e.status = 'recorded' THEN e.cost_nanos ELSE 0 END AS recorded_nanos, e.debt_nanos,
@@ -88,6 +98,7 @@ def metered(after: str = ":metered_up_to", before: str = ":before") -> str:
          WHERE e.usage_id >= {after} AND e.usage_id < {before}
     """,
         account=_ACCOUNT,
+        names=", ".join(map(_bounded_name, ("provider", "model", "agent_id"))),
         after=after,
         before=before,
     )
