@@ -75,7 +75,7 @@ class PurchaseStatusReply(PurchaseReply):
     """`succeeded` means that the credits are booked."""
 
     credits_added: int
-    balance_after: int = Field(description="Paid credits now.")
+    balance_after: int = Field(description="Paid credits and live grants now.")
 
 
 class WebhookReply(Reply):

@@ -108,6 +108,9 @@ async def test_purchase_is_paid_by_the_webhook(environment: ServerAndStripe) -> 
     status = await environment.status(bought["payment_id"])
     assert set(status) == fields | {"credits_added", "balance_after"}
     assert (status["status"], status["credits_added"], status["balance_after"]) == ("succeeded", 20, 20)
+    given = await environment.client.post("/v1/billing/grants", json={**USER, "amount_minor": 300})
+    assert given.status_code == 201
+    assert (await environment.status(bought["payment_id"]))["balance_after"] == 23  # live grants count
 
 
 async def test_poll_books_what_no_webhook_told(environment: ServerAndStripe) -> None:
