@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from app.metering.json_values import bounded_json
+from app.timestamps import bounded
 
 STRUCTURED, BATCHED = "application/cloudevents", "application/cloudevents-batch"
 MAX_CHARS = 255
@@ -157,8 +158,14 @@ def _event(attributes: Mapping[str, Any], data: Any) -> CloudEvent:
     content_type = attributes.get("datacontenttype")
     if content_type is not None and (not isinstance(content_type, str) or "json" not in content_type):
         raise InvalidEvent("datacontenttype must be JSON")
+    extensions = {
+        name: value
+        for name, value in attributes.items()
+        if name not in CONTEXT and EXTENSION.fullmatch(name) and isinstance(value, str)
+    }
     try:
         bounded_json("data", data)
+        bounded_json("the set of extension attributes", extensions)  # they are stored with the event
     except ValueError as error:
         raise InvalidEvent(str(error)) from None
     return CloudEvent(
@@ -168,11 +175,7 @@ def _event(attributes: Mapping[str, Any], data: Any) -> CloudEvent:
         subject=texts["subject"],
         time=_time(attributes.get("time")),
         data=data,
-        extensions={
-            name: value
-            for name, value in attributes.items()
-            if name not in CONTEXT and EXTENSION.fullmatch(name) and isinstance(value, str)
-        },
+        extensions=extensions,
     )
 
 
@@ -189,7 +192,7 @@ def _text(name: str, value: Any) -> str | None:
 
 
 def _time(value: Any) -> datetime | None:
-    """Return an RFC 3339 time with an offset."""
+    """Return an RFC 3339 time with an offset, in UTC: its month decides about prices that fall with a volume."""
     if value is None:
         return None
     try:
@@ -198,4 +201,7 @@ def _time(value: Any) -> datetime | None:
         raise InvalidEvent("time must be an RFC 3339 time") from None
     if moment.tzinfo is None:
         raise InvalidEvent("time needs an offset, such as Z")
-    return moment
+    try:
+        return bounded(moment)
+    except ValueError as error:
+        raise InvalidEvent(f"time {error}") from None

@@ -1,6 +1,7 @@
 """Bounds of JSON values that are stored as callers sent them, so that PostgreSQL and Python can always read them."""
 
 import json
+from math import frexp
 from typing import Any
 
 MAX_BYTES = 16 * 1024
@@ -10,12 +11,13 @@ MAX_DEPTH = 20
 def bounded_json(name: str, value: Any) -> str:
     """Return the value as JSON text. Raises ValueError, whose message begins with `name`.
 
-    Refuses more than 16 KiB, more than 20 levels, NUL, half surrogate pairs, NaN and infinities.
+    Refuses more than 16 KiB, more than 20 levels, NUL, half surrogate pairs, NaN and infinities. The size is that of
+    the stored value: PostgreSQL writes 1e308 with all of its 309 digits.
     """
-    _require_flat(name, value)
+    zeros = _require_flat(name, value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
+        size = len(text.encode()) + zeros
     except UnicodeEncodeError:
         raise ValueError(f"{name} contains half of a surrogate pair") from None
     except ValueError:
@@ -27,9 +29,12 @@ def bounded_json(name: str, value: Any) -> str:
     return text
 
 
-def _require_flat(name: str, value: Any) -> None:
-    """Raise ValueError for more than MAX_DEPTH levels. Does not recurse, so no depth can exhaust the stack."""
-    level, depth = [value], 0
+def _require_flat(name: str, value: Any) -> int:
+    """Raise ValueError for more than MAX_DEPTH levels. Does not recurse, so no depth can exhaust the stack.
+
+    Return the number of zeros that PostgreSQL writes instead of the exponents of numbers.
+    """
+    level, depth, zeros = [value], 0, 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
@@ -40,7 +45,14 @@ def _require_flat(name: str, value: Any) -> None:
                 inner.extend(item.values())
             elif isinstance(item, list):
                 inner.extend(item)
+        zeros += sum(_zeros_of(item) for item in inner if isinstance(item, float))
         level = [item for item in inner if isinstance(item, dict | list)]
+    return zeros
+
+
+def _zeros_of(number: float) -> int:
+    """Return the decimal exponent of a number that JSON writes with one, about; 0 for others."""
+    return abs(frexp(number)[1]) * 3 // 10 if "e" in repr(number) else 0
 
 
 def _contains_nul(value: Any) -> bool:

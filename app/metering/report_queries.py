@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, Uuid, bindparam, text
 from app.auth.caller import Environment
 from app.db import Database, Session
 from app.db.sql import sql
+from app.metering.attribution import normalized_uuid
 
 Interval = Literal["hour", "day", "month"]
 Dimension = Literal["meter", "provider", "model", "agent", "tool", "key", "run", "status", "source"]
@@ -57,14 +58,20 @@ class Scope:
         conditions = ["environment = :environment", "occurred_at >= :since", "occurred_at < :until"]
         if self.account_id is not None:
             conditions.append("account_id = :account_id")
-        conditions += [f"{COLUMN_OF[dimension]} = :{dimension}" for dimension in self.filters]
+        conditions += [_equals(dimension) for dimension in self.filters]
         return " AND ".join(conditions)
 
     @property
     def values(self) -> dict[str, Any]:
         account = {} if self.account_id is None else {"account_id": self.account_id}
         times = {"since": self.since, "until": self.until}
-        return {"environment": self.environment, **times, **account, **dict(self.filters.items())}
+        agent = {"uuid": normalized_uuid(self.filters["agent"])} if "agent" in self.filters else {}
+        return {"environment": self.environment, **times, **account, **dict(self.filters.items()), **agent}
+
+
+def _equals(dimension: Grouping) -> str:
+    """Return SQL for the condition of a filter. Events store an agent's UUID in one spelling, settled work as sent."""
+    return "agent_id IN (:agent, :uuid)" if dimension == "agent" else f"{COLUMN_OF[dimension]} = :{dimension}"
 
 
 async def list_events(

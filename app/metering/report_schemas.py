@@ -217,7 +217,8 @@ def group_keys(row: Mapping[str, Any]) -> list[str]:
 
 
 def cursor_of(values: Sequence[str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(list(values)).encode()).decode().rstrip("=")
+    text = json.dumps(list(values), ensure_ascii=False)  # shorter, where callers name things in other scripts
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def cursor_values(cursor: str, number: int) -> list[str]:
@@ -232,7 +233,14 @@ def cursor_values(cursor: str, number: int) -> list[str]:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and "\0" not in value and value.isprintable()
+    """Return whether a value is text that PostgreSQL can compare: names of groups may contain any other character."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def event_cursor(row: Mapping[str, Any]) -> str:

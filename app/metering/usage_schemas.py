@@ -11,7 +11,7 @@ from app.auth.caller import Caller
 from app.currencies import NANO_DIGITS
 from app.errors import AppError, InvalidRequest
 from app.http.schemas import MAX_INT64, CodedError, ErrorReply, Key255, Label, Reply, Text255, Timestamp
-from app.ledger.money import NANOS_PER_UNIT, decimal_text, minor_ceil, minor_floor
+from app.ledger.money import decimal_text, minor_ceil, minor_floor
 from app.metering.attribution import FIELDS, Attribution, attribution_of
 from app.metering.errors import InsufficientMoney, NegativeCost
 from app.metering.events import Check, Record, StatedCost, Status, UsageEvent
@@ -22,6 +22,7 @@ from app.refusals.schemas import RefusalReply
 from app.timestamps import bounded
 
 MAX_BATCH = 1_000
+NANO = Decimal(1).scaleb(-NANO_DIGITS)
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), le=MAX_INT64)]
 Amount = Annotated[
     Decimal, Field(ge=-(10**10), le=10**10, description="In the currency's major unit, rounded to nine decimal places.")
@@ -78,8 +79,8 @@ class EventFields(UserFields):
 
 
 def nanos_of(amount: Decimal) -> int:
-    """Return an amount of the major unit in nanos, rounded to the nearest."""
-    return int((amount * NANOS_PER_UNIT).to_integral_value(ROUND_HALF_EVEN))
+    """Return an amount of the major unit in nanos, rounded once, to the nearest."""
+    return int(amount.quantize(NANO, ROUND_HALF_EVEN).scaleb(NANO_DIGITS))
 
 
 class UsageBody(EventFields):

@@ -131,6 +131,9 @@ def test_a_required_attribute_is_a_short_text(name: str, value: Any) -> None:
         ({"data": "\ud800"}, "data"),
         ({"data": [[[[[[[[[[[[[[[[[[[[[5]]]]]]]]]]]]]]]]]]]]]}, "data"),
         ({"data": "x" * 20_000}, "data"),
+        *((({"comexampleextension": value}), "extension") for value in ("a\0b", "\ud800", "x" * 20_000)),
+        (dict.fromkeys((f"a{number}" for number in range(100)), "x" * 200), "extension"),
+        *(({"time": f"{year}-01-01T00:00:00+14:00"}, "time") for year in ("0001", "1999", "2202")),
     ],
 )
 def test_an_event_that_cannot_be_kept_is_refused_by_name(changes: dict[str, Any], named: str) -> None:

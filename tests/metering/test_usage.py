@@ -1,13 +1,17 @@
 """Usage events over HTTP: recorded once, charged exactly, refused or owed by policy."""
 
 import asyncio
+import uuid
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from app.ledger.entries import Cause, Kind
+from tests.conftest import ACTOR
 from tests.metering.conftest import Desk, llm, usage
-from tests.support.wallets import DOLLAR
+from tests.support.wallets import DOLLAR, locked, lot
 
 PATH = "/v1/usage"
 
@@ -80,6 +84,24 @@ async def test_of_many_equal_events_at_once_exactly_one_is_new(desk: Desk, user:
     assert len(await desk.events(user)) == 1
 
 
+async def test_of_racing_events_with_one_id_and_other_usage_exactly_one_counts(desk: Desk, user: str) -> None:
+    events = [usage(user, "same", llm(number)) for number in range(1, 21)]
+    answers = await asyncio.gather(*(desk.router.post(PATH, json=event) for event in events))
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 422: 19}
+    assert {answer.json().get("code") for answer in answers} == {None, "event_id_reused"}
+    [row] = await desk.events(user)
+    assert await desk.wallet(user) == (10 * DOLLAR - row["cost_nanos"], 0)
+
+
+async def test_equal_events_of_a_new_user_create_one_account_and_count_once(desk: Desk) -> None:
+    event = usage(str(uuid.uuid4()))
+    paths = [(PATH, event), (f"{PATH}/batch", {"events": [event]})] * 10
+    answers = await asyncio.gather(*(desk.debtor.post(path, json=body) for path, body in paths))
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    assert len(await desk.events(event["user_id"])) == 1
+    assert await desk.wallet(event["user_id"]) == (0, 4_500_000)
+
+
 async def test_without_money_an_event_is_refused_recorded_and_may_be_sent_again(desk: Desk) -> None:
     user = await desk.user(1)
     event = usage(user, "later", metric=llm(10_000, 0))  # 3 cents
@@ -142,3 +164,43 @@ async def test_a_thousand_small_events_cost_what_they_sum_to(desk: Desk) -> None
         answer = await desk.router.post("/v1/usage/batch", json={"events": events[first : first + 500]})
         assert answer.json()["failed"] == 0
     assert await desk.wallet(user) == (DOLLAR // 10, 0)
+
+
+async def test_credits_of_no_kind_pay_for_usage(desk: Desk) -> None:
+    """The account has 3 free uses, paid credits and a grant of credits."""
+    user = await desk.user()
+    now, account_id = datetime.now(UTC), await desk.account_id(user)
+    async with locked(desk.db, account_id, now) as account:
+        account.give_paid(100, Kind.GRANT, Cause("account", account_id), ACTOR, now)
+        account.give_lot(lot(100, now), Kind.GRANT_GIVEN, ACTOR, now)
+    check = await desk.router.post("/v1/usage/check", json={"user_id": user, "required_cents": 1})
+    assert (check.json()["sufficient"], check.json()["balance"]) == (False, "0.000000")
+    refused = await desk.router.post(PATH, json=usage(user, metric=llm(1, 0)))
+    assert (refused.status_code, refused.json()["balance"]) == (402, "0.000000")
+    [row] = await desk.rows("SELECT free, paid, grants_credits FROM accounts WHERE account_id = $1", account_id)
+    assert row == {"free": 3, "paid": 100, "grants_credits": 100}
+
+
+@pytest.mark.parametrize("hours_ago", [None, 1.5])
+async def test_an_expired_grant_pays_for_no_usage_even_if_the_work_was_done_before(
+    desk: Desk, hours_ago: float | None
+) -> None:
+    """No worker has recorded the expiry. The next entry of the account does."""
+    user = await desk.user()
+    now, account_id = datetime.now(UTC), await desk.account_id(user)
+    earlier = now - timedelta(hours=2)
+    async with locked(desk.db, account_id, earlier) as account:
+        for dollars, expires_at in ((5, now - timedelta(hours=1)), (1, None)):
+            given = lot(dollars * DOLLAR, earlier, unit="USD", expires_at=expires_at)
+            account.give_lot(given, Kind.GRANT_GIVEN, ACTOR, earlier)
+    own: dict[str, Any] = {} if hours_ago is None else {"time": (now - timedelta(hours=hours_ago)).isoformat()}
+    check = await desk.router.post("/v1/usage/check", json={"user_id": user, "required_cents": 101})
+    assert (check.json()["sufficient"], check.json()["balance_cents"]) == (False, 100)
+    refused = await desk.router.post(PATH, json=usage(user, cost="1.000000001", **own))
+    assert (refused.status_code, refused.json()["balance"]) == (402, "1.000000")
+    paid = await desk.router.post(PATH, json=usage(user, cost="0.25", **own))
+    assert (paid.status_code, paid.json()["balance"]) == (200, "0.750000")
+    kinds = await desk.rows(
+        "SELECT kind, delta FROM ledger_entries WHERE account_id = $1 AND unit = 'USD' ORDER BY entry_no", account_id
+    )
+    assert [tuple(row.values()) for row in kinds[2:]] == [("grant_expiry", -5 * DOLLAR), ("usage", -DOLLAR // 4)]

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -35,13 +36,15 @@ async def send(desk: Desk, body: Any, content_type: str = ONE, path: str = "/v1/
 @pytest.mark.parametrize("path", ["/v1/events", "/api/v1/events"])
 @pytest.mark.parametrize("content_type", [ONE, JSON])
 async def test_a_structured_event_is_charged_once(desk: Desk, user: str, path: str, content_type: str) -> None:
-    sent = event(user, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
+    sent = event(user, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", time=at.isoformat())
     for _ in range(2):
         answer = await send(desk, sent, content_type, path)
         assert (answer.status_code, answer.content) == (204, b"")
     assert await desk.wallet(user) == (10 * DOLLAR - 4_500_000, 0)
     [row] = await desk.events(user)
     assert (row["event_id"], row["source"], row["agent_id"]) == (sent["id"], "/tests", "agent-7")
+    assert row["occurred_at"] == at
     assert json.loads(row["attribution"])["conversation"] == "c-1"
     assert json.loads(row["attribution"])["traceparent"] == sent["traceparent"]
     assert json.loads(row["raw"]) == OTEL
@@ -161,3 +164,26 @@ async def test_the_source_of_an_event_is_its_own(desk: Desk, user: str) -> None:
     await send(desk, event(user, id="same", source="/b"))
     await desk.router.post("/v1/usage", json=usage(user, "same"))
     assert {row["source"] for row in await desk.events(user)} == {"/a", "/b", SOURCE}
+
+
+async def test_the_same_id_with_other_data_is_refused(desk: Desk, user: str) -> None:
+    sent = event(user)
+    assert (await send(desk, sent)).status_code == 204
+    answer = await send(desk, {**sent, "data": {**OTEL, "gen_ai.usage.output_tokens": 101}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "event_id_reused")
+    assert len(await desk.events(user)) == 1
+
+
+async def test_the_price_book_decides_although_the_data_states_a_cost(desk: Desk, user: str) -> None:
+    for data in ({**OTEL, "cost": 0, "cost_cents": 0}, {"metric": {**llm(), "cost": "0"}, "cost": "0"}):
+        assert (await send(desk, event(user, data))).status_code == 204
+    assert [row["cost_nanos"] for row in await desk.events(user)] == [4_500_000, 4_500_000]
+
+
+async def test_a_volume_belongs_to_the_month_of_utc(desk: Desk, user: str) -> None:
+    """The first 1,000 calls of a month cost a dollar, and further ones half. Both events are of the same month."""
+    first = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=4)
+    calls = {"endpoint": "/tiered", "count": 1000}
+    for at in (first.astimezone(timezone(timedelta(hours=5))), first):  # on the first, and on the last of a month
+        assert (await send(desk, event(user, calls, "api_calls", time=at.isoformat()))).status_code == 204
+    assert [row["cost_nanos"] for row in await desk.events(user)] == [DOLLAR, DOLLAR // 2]

@@ -1,6 +1,7 @@
 """Reports of usage: filters, groups, pages, single events with their breakdown."""
 
-from datetime import UTC, datetime, timedelta
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -55,10 +56,15 @@ async def test_events_are_listed_newest_first_in_pages(desk: Desk) -> None:
         ({"agent": "a", "meter": "llm_tokens", "tool": "tool-0"}, ["day/4", "day/2", "day/0"]),
         ({"agent": "nobody"}, []),
         ({"source": "router", "run": "run-0"}, ["day/0"]),
+        ({"key": "{key}", "run": "run-1"}, ["day/1"]),
+        ({"key": "0" * 16}, []),
+        ({"meter": "compute"}, []),
     ],
 )
 async def test_filters(desk: Desk, filters: dict[str, str], expected: list[str]) -> None:
     user = await filled(desk)
+    key_id = desk.router.headers["X-API-Key"].split("_")[2]
+    filters = {name: value.format(key=key_id) for name, value in filters.items()}
     assert [event["event_id"] for event in (await get(desk, user, **filters))["events"]] == expected
 
 
@@ -86,6 +92,74 @@ async def test_sums_by_model_and_by_day(desk: Desk) -> None:
     assert [day["period"] for day in days] == sorted(day["period"] for day in days)
     for interval in ("hour", "month"):
         assert sum(group["events"] for group in (await get(desk, user, interval=interval))["groups"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("dimension", "groups"),
+    [
+        ("meter", {"llm_tokens": 5}),
+        ("provider", {"anthropic": 3, "openai": 2}),
+        ("agent", {"": 0, "a": 5}),
+        ("tool", {"": 0, "tool-0": 3, "tool-1": 2}),
+        ("key", {"{key}": 5}),
+        ("status", {"charged": 5, "refused": 0}),
+        ("source", {"router": 5}),
+    ],
+)
+async def test_sums_by_each_attribute(desk: Desk, dimension: str, groups: dict[str, int]) -> None:
+    user = await filled(desk)
+    key_id = desk.router.headers["X-API-Key"].split("_")[2]
+    found = (await get(desk, user, group_by=dimension))["groups"]
+    expected = {name.format(key=key_id): events for name, events in groups.items()}
+    assert {group["group"][dimension]: group["events"] for group in found} == expected
+
+
+@pytest.mark.parametrize(("interval", "period"), [("hour", "%Y-%m-%dT%H:00:00Z"), ("day", "%Y-%m-%dT00:00:00Z")])
+async def test_sums_by_time_are_of_utc(desk: Desk, user: str, interval: str, period: str) -> None:
+    at = datetime.now(UTC) - timedelta(days=2, hours=3)
+    for offset in (0, 11):
+        moment = at.astimezone(timezone(timedelta(hours=offset)))
+        await desk.router.post(PATH, json=usage(user, time=moment.isoformat()))
+    [group] = (await get(desk, user, interval=interval))["groups"]
+    assert (group["period"], group["events"], group["cost"]) == (at.strftime(period), 2, "0.009000")
+
+
+async def test_names_of_any_text_have_pages(desk: Desk, user: str) -> None:
+    names = ["line\nbreak", "\u202e\ufeff", "\U0001f600" * 255, "\u00e9", "\x85", "\x01"]
+    for name in names:
+        body = usage(user, metric=llm(1, 0), run_id=name, agent_id=name, tool=name)
+        assert (await desk.router.post(PATH, json=body)).status_code == 200
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await get(desk, user, group_by=["run", "agent", "tool"], limit=1, **cursor)
+        found += [group["group"]["run"] for group in page["groups"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == sorted(names, key=str.encode)
+
+
+async def test_an_agent_is_found_by_every_spelling_of_its_uuid(desk: Desk, user: str) -> None:
+    agent = str(uuid.uuid4())
+    await desk.router.post(PATH, json=usage(user, agent_id=agent.upper()))
+    for spelling in (agent, agent.upper(), agent.replace("-", "")):
+        [event] = (await get(desk, user, agent=spelling))["events"]
+        assert event["agent_id"] == agent
+
+
+async def test_headers_name_the_run_and_the_request_of_an_event(desk: Desk, user: str) -> None:
+    headers = {"x-litellm-trace-id": "trace-1", "x-litellm-call-id": "call-1"}
+    for path, body in ((PATH, usage(user, "one")), (f"{PATH}/batch", {"events": [usage(user, "two")]})):
+        await desk.router.post(path, json=body, headers=headers)
+    await desk.router.post(PATH, json=usage(user, "own", run_id="own-run"), headers=headers)
+    found = (await get(desk, user))["events"]
+    assert [(event["run_id"], event["request_id"]) for event in found] == [
+        ("own-run", "call-1"),
+        ("trace-1", "call-1"),
+        ("trace-1", "call-1"),
+    ]
+    assert {event["service_name"] for event in found} == {"unknown"}
 
 
 async def test_groups_have_pages(desk: Desk) -> None:
@@ -116,9 +190,11 @@ async def test_an_event_shows_its_breakdown_and_its_attribution(desk: Desk, user
     charged = (await desk.router.post(PATH, json=body, headers=headers)).json()
     await put_in_force(desk.db, datetime.now(UTC) + timedelta(days=300), llm=[], markups=[])  # changes nothing stored
     event = await get(desk, user, "/events/a%2Fb%3Fc%20d")
-    assert {name: event[name] for name in ("cost", "balance", "transaction_id", "time")} == {
-        name: charged[name] for name in ("cost", "balance", "transaction_id", "time")
-    }
+    same = ("cost", "cost_cents", "balance", "balance_cents", "transaction_id", "time")
+    assert [event[name] for name in same] == [charged[name] for name in same]
+    [listed] = (await get(desk, user))["events"]
+    assert [listed[name] for name in same] == [charged[name] for name in same]
+    assert (listed["cost_cents"], listed["balance_cents"]) == (1, 999)
     assert [(line["item"], line["quantity"], line["amount"]) for line in event["lines"]] == [
         ("input_uncached", "1000", "0.003"),
         ("output_text", "100", "0.0015"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.metering.conftest import Desk, llm, usage
+from tests.metering.conftest import PROVIDER, Desk, llm, usage
 from tests.support.wallets import DOLLAR
 
 PATH = "/v1/usage"
@@ -42,7 +42,7 @@ METRICS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", METRICS)
 async def test_usage_and_its_quote_cost_the_same(desk: Desk, user: str, name: str) -> None:
     metric, cost = METRICS[name]
-    answer = await desk.router.post(PATH, json=usage(user, metric=metric))
+    answer = await desk.router.post(PATH, json=usage(user, metric=metric, zero_pro_user=True))
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["success"] is True
@@ -91,6 +91,8 @@ MALFORMED: dict[str, tuple[dict[str, Any], int, str]] = {
     "metadata with NUL": ({"metadata": {"a": "\0"}}, 422, "metadata"),
     "deep metadata": ({"metadata": [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]}, 422, "metadata"),
     "large metadata": ({"metadata": "x" * 20_000}, 422, "metadata"),
+    "metadata of few bytes and many digits": ({"metadata": [1e308, -1e-308] * 30}, 422, "metadata"),
+    "a metric of many digits": ({"metric": llm(more=[1e308] * 60)}, 422, "metric"),
     "a time without zone": ({"time": "2026-01-01T00:00:00"}, 422, "time"),
     "a time of the year 1": ({"time": "0001-01-01T00:00:00Z"}, 422, "time"),
 }
@@ -156,6 +158,8 @@ async def test_stating_a_cost_is_a_permission(desk: Desk, user: str) -> None:
     assert (free["cost_cents"], free["cost"], free["status"]) == (0, "0.000000", "charged")
     picture = (await desk.router.post(PATH, json=usage(user, metric=llm(0, 0, "flux"), cost_cents=4))).json()
     assert (picture["cost_cents"], picture["balance_cents"]) == (4, 996)
+    at_the_bound = await desk.router.post(PATH, json=usage(user, cost_cents=10_000))
+    assert at_the_bound.status_code == 402
 
 
 async def test_an_account_is_created_by_usage_by_a_check_and_by_a_batch(desk: Desk) -> None:
@@ -179,6 +183,10 @@ async def test_an_account_is_created_by_usage_by_a_check_and_by_a_batch(desk: De
         ({"required_cents": 0, "provider": "openai", "model": "gpt-4o-mini"}, (True, 1, "0.010000")),
         ({"required_cents": 0, "provider": "", "model": "unknown"}, (False, 1, "0.010000")),
         ({"required_cents": 7, "provider": "anthropic", "model": "claude-3-5-sonnet"}, (True, 7, "0.070000")),
+        (
+            {"required_cents": 0, "provider": "anthropic", "model": "claude-3-5-sonnet", "zeroProUser": True},
+            (True, 3, "0.021000"),
+        ),
     ],
 )
 async def test_a_check_answers_what_is_required(desk: Desk, user: str, body: dict[str, Any], expected: Any) -> None:
@@ -195,6 +203,16 @@ async def test_an_empty_account_fails_the_models_reserve(desk: Desk) -> None:
     model = {"provider": "anthropic", "model": "claude-3-5-sonnet"}
     reply = (await desk.router.post(f"{PATH}/check", json={"user_id": user, "required_cents": 0, **model})).json()
     assert (reply["sufficient"], reply["required_cents"]) == (False, 3)
+
+
+@pytest.mark.parametrize(("nanos", "sufficient"), [(21_000_000, True), (20_999_999, False)])
+async def test_a_check_decides_by_exact_amounts(desk: Desk, nanos: int, sufficient: bool) -> None:
+    """Rounded, the balance of two cents would never suffice for the three that the call needs."""
+    user = await desk.user()
+    await desk.give(user, nanos)
+    model = {"provider": "anthropic", "model": "claude-3-5-sonnet"}
+    reply = (await desk.router.post(f"{PATH}/check", json={"user_id": user, "required_cents": 0, **model})).json()
+    assert (reply["sufficient"], reply["balance_cents"], reply["required_cents"]) == (sufficient, 2, 3)
 
 
 @pytest.mark.parametrize("body", [{}, {"required_cents": "5"}, {"required_cents": 1.5}, {"required_cents": None}])
@@ -260,6 +278,39 @@ async def test_a_batch_answers_for_each_event_in_order(desk: Desk, user: str) ->
     assert (body["processed"], body["failed"]) == (3, 6)
     again = (await desk.router.post(f"{PATH}/batch", json={"events": events[:2]})).json()
     assert [item["error"] for item in again["results"]] == ["duplicate_event"] * 2
+
+
+async def test_a_batch_may_repeat_reuse_and_retry_an_id(desk: Desk) -> None:
+    user = await desk.user(1)
+    first, dear = usage(user, "a", llm(1, 0)), usage(user, "dear", cost_cents=2)
+    events = [
+        first,
+        {**first, "user_id": user.upper()},
+        {**first, "metric": llm(2, 0)},
+        dear,
+        dear,
+        {"oauth_provider": PROVIDER, "external_id": user, "event_id": "dear", "metric": llm(1, 0)},
+        dear,
+    ]
+    body = (await desk.router.post(f"{PATH}/batch", json={"events": events})).json()
+    assert [item["error"] for item in body["results"]] == [
+        None,
+        "duplicate_event",
+        "event_id_reused",
+        "insufficient_credits",
+        "insufficient_credits",
+        None,
+        "event_id_reused",
+    ]
+    assert [(row["event_id"], row["status"]) for row in await desk.events(user)] == [
+        ("a", "charged"),
+        ("dear", "refused"),
+        ("dear", "charged"),
+    ]
+    account_id = await desk.account_id(user)
+    attempts = await desk.rows("SELECT event_id, attempts FROM usage_attempts WHERE account_id = $1", account_id)
+    assert attempts == [{"event_id": "dear", "attempts": 2}]
+    assert await desk.wallet(user) == (10_000_000 - 2 * 3_000, 0)
 
 
 @pytest.mark.parametrize("events", [None, "x", {}, [{}] * 1001])

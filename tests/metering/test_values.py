@@ -14,6 +14,7 @@ from app.metering.events import StatedCost, UsageEvent, names_of, plain, quantit
 from app.metering.measures import MAX_QUANTITY, Metric
 from app.pricing.usage import TOKEN_CLASSES, ApiCalls, Compute, LlmTokens, Metered, ToolCalls, Usage
 
+CACHED = {"input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 90}
 METRIC: TypeAdapter[Any] = TypeAdapter(Metric)
 COUNTS = st.integers(0, 2**63 - 1)
 AMOUNTS = st.decimals(0, 10**12, places=12)
@@ -85,6 +86,13 @@ def test_decimals_are_plain_text(quantity: str, text: str) -> None:
                 "mode": "priority",
             },
             LlmTokens("p", "m", {"input_uncached": 1, "cache_read": 3, "output_text": 2}, "priority"),
+        ),
+        *(
+            (
+                {"type": "llm_tokens", "provider": "p", "model": "m", "basis": "inclusive", **counts},
+                LlmTokens("p", "m", {"input_uncached": 10, "cache_read": 90, "output_text": 1}),
+            )
+            for counts in (CACHED, {"usage": CACHED})  # Anthropic's names, which are disjoint unless stated otherwise
         ),
         (
             {"type": "llm_tokens", "provider": "p", "model": "m", "tokens": {"reasoning": 2}},

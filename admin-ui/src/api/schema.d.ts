@@ -11941,7 +11941,7 @@ export interface components {
             credits_added: number;
             /**
              * Balance After
-             * @description Paid credits now.
+             * @description Paid credits and live grants now.
              */
             balance_after: number;
         };
