@@ -96,6 +96,13 @@ async def test_a_key_adds_once(operator: httpx.AsyncClient, desk: Desk, user_id:
     assert again.json()["balance_cents"] == 500
 
 
+async def test_the_balance_is_shown_rounded_down(operator: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
+    await desk.reader.post("/v1/usage/check", json={"user_id": user_id, "required_cents": 0})
+    await desk.give(user_id, 9_999_999)
+    added = (await operator.post(ADD, json=body(user_id, 1))).json()
+    assert (added["balance_cents"], added["balance"]) == (1, "0.019999999")
+
+
 async def test_a_gift_pays_no_debt(operator: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
     await desk.debtor.post("/v1/usage", json=usage(user_id, cost="1.5"))
     added = await operator.post(ADD, json=body(user_id, 100))

@@ -72,6 +72,14 @@ async def test_the_token_and_the_user_id_of_a_key_name_one_account(
     assert (account["lifetime_used_cents"], account["lifetime_used"]) == (1, "0.000400")
 
 
+async def test_a_debt_is_shown_rounded_up(own: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
+    await own.get(OWN)
+    await desk.debtor.post("/v1/usage", json=usage(user_id, cost="0.010000001"))
+    account = (await own.get(OWN)).json()
+    assert (account["debt_cents"], account["debt"]) == (2, "0.010000001")
+    assert (account["lifetime_used_cents"], account["balance_cents"]) == (2, 0)
+
+
 async def test_free_uses_are_no_cents(own: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
     assert (await own.get(OWN)).json()["balance_cents"] == 0
     assert (await columns(desk, user_id))["free"] == 3

@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Float
 
 from app.currencies import CURRENCIES
+from app.db import Base
 from app.ledger.money import (
     MAX_NANOS,
     NANOS_PER_UNIT,
@@ -87,3 +89,9 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_the_digits_of_a_currency_decide(currency: str, nanos_per_minor: int) -> None:
     assert nanos_of_minor(1, currency) == nanos_per_minor
     assert (minor_floor(nanos_per_minor - 1, currency), minor_ceil(1, currency)) == (0, 1)
+
+
+def test_no_column_is_a_float() -> None:
+    """Of all tables: tests.conftest imports the application."""
+    columns = [column for table in Base.metadata.tables.values() for column in table.columns]
+    assert [str(column) for column in columns if isinstance(column.type, Float)] == []

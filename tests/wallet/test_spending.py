@@ -14,12 +14,14 @@ from app.accounts.directory import Identity
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database
+from app.ledger.entries import Cause, Kind
 from app.ledger.outcomes import New
-from app.ledger.pools import Shortfall
+from app.ledger.pools import CREDIT, Shortfall
+from app.metering.events import StatedCost
 from tests.books import account_locked, balances, connected, waiting_for_locks
 from tests.conftest import ACTOR, running_app, settings_for
 from tests.databases import Urls
-from tests.support.wallets import entries_of, give, open_account
+from tests.support.wallets import DOLLAR, entries_of, give, locked, open_account
 from tests.test_plans import recorded, tables_in
 
 HOUR = timedelta(hours=1)
@@ -181,3 +183,43 @@ async def test_an_account_without_grants_costs_no_statement_and_no_column_more(
         assert column not in "".join(written)
     assert not [statement for statement in plain if "FROM grants" in statement]
     assert [statement for statement in with_grants if "from_grants" in statement]
+
+
+async def test_money_pays_for_no_use(
+    minter: httpx.AsyncClient, db: Database, account_id: UUID, user: User, database: Urls, now: datetime
+) -> None:
+    """Neither the plain balance nor a grant of money. The account has 3 free uses."""
+    await give(db, account_id, 50 * DOLLAR, now, unit="USD")
+    async with locked(db, account_id, now) as account:
+        account.give_money(50 * DOLLAR, Kind.PURCHASE, Cause("account", account_id), ACTOR, now)
+    check = (await minter.post("/v1/billing/credits/check", json=user)).json()
+    assert (check["credits_remaining"], check["free_uses_remaining"]) == (0, 3)
+    refused = await minter.post("/v1/billing/charges", **charge(user, 4))
+    assert (refused.status_code, refused.json()["balance_minor"]) == (402, 300)
+    tool = {**user, "product_type": "image_gen"}  # 5 initial free uses, then 10 credits each
+    assert [(await minter.post("/v1/tools/charge", json=tool)).status_code for _ in range(6)] == [200] * 5 + [402]
+    found = await balances(database, account_id)
+    assert (found["free"], found["money"], found["grant of money"]) == (3, 50 * DOLLAR, 50 * DOLLAR)
+
+
+@pytest.mark.parametrize(("amount", "unit"), [(0, CREDIT), (5, CREDIT), (5, "USD")])
+async def test_a_check_reads_one_row_unless_a_grant_is_due(
+    own_database: Urls, identity: Identity, now: datetime, monkeypatch: pytest.MonkeyPatch, amount: int, unit: str
+) -> None:
+    """A check of credits and a check of money, of an account without grants, and of one with a grant."""
+    async with recorded(monkeypatch) as sent, running_app(settings_for(own_database)) as app:
+        account_id = await open_account(app.state.billing, identity, now)
+        if amount:
+            await give(app.state.db, account_id, amount, now, unit=unit, expires_at=now + HOUR)
+        reads: dict[timedelta, list[int]] = {}
+        for at in (now, now + HOUR - timedelta(microseconds=1), now + HOUR):
+            for check in (
+                app.state.billing.check(account_id, at),
+                app.state.usage.check(account_id, StatedCost("minor", 1), None, at),
+            ):
+                sent.clear()
+                await check
+                about = [statement for statement in sent if {"accounts", "grants"} & tables_in(statement)]
+                reads.setdefault(at - now, []).append(len(about))
+    at_expiry = [2, 2] if amount else [1, 1]
+    assert list(reads.values()) == [[1, 1], [1, 1], at_expiry]
