@@ -17,6 +17,7 @@ from app.pricing.book import BookDocument, LlmRow
 from app.pricing.comparison import Change, compare
 from app.pricing.editing import Author, Version
 from app.pricing.importing import command as importing
+from app.pricing.reachability import unreachable
 from app.settings import Settings
 
 prices_cli = typer.Typer(help="Price books of usage.", no_args_is_help=True)
@@ -102,6 +103,9 @@ def prices_propose(
             where = ".".join(map(str, problem["loc"])) or "document"
             typer.echo(f"{where}: {problem['msg']}", err=True)
         raise typer.Exit(FAILED) from None
+    if problems := unreachable(document):
+        typer.echo("\n".join(problems), err=True)
+        raise typer.Exit(FAILED)
 
     async def work(db: Database, settings: Settings) -> int:
         async with db.transaction() as tx:

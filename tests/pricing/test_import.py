@@ -162,6 +162,24 @@ def test_an_import_keeps_the_base_s_own_rows_rules_and_decisions() -> None:
     assert [row.status for row in changed.llm if row.model == "decided"] == ["disputed"]
 
 
+def test_an_import_makes_no_alias_of_a_provider_that_the_base_names() -> None:
+    """The base's rows and rules would no longer apply."""
+    base = document(
+        llm=[row(provider="Gemini", model="m", prices={"input_uncached": "9", "output_text": "9"})],
+        markups=[{"id": "plus", "percent": "20", "provider": "bedrock"}],
+    )
+    listed = Listing("google", ("m",), (Period(None, tariff("1")),))
+    made = merge.proposal(base, merged_rows([listed], []), [source("main", listed)])
+    assert not {"gemini", "bedrock"} & made.provider_aliases.keys()
+    assert made.provider_aliases["vertex_ai"] == "google"
+    costs = {}
+    for provider in ("gemini", "vertex_ai"):
+        priced = price(PriceBook.of(made), tokens(1, provider=provider, model="m"), at=NOON)
+        assert isinstance(priced, Priced)
+        costs[provider] = priced.cost_nanos
+    assert costs == {"gemini": 9_000, "vertex_ai": 1_000}
+
+
 def model_info(**fields: Any) -> genai.ModelInfo:
     """Return a model of genai-prices that only its own id matches."""
     given: dict[str, Any] = {"id": "m", "match": genai.ClauseEquals(equals="m")}

@@ -2,16 +2,21 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from app.clock import utc_now
 from app.db import Database
+from app.pricing import seed
+from app.pricing.book import BookDocument
 from app.pricing.compiled import UnknownModel
+from app.pricing.importing import command as importing
 from app.pricing.unknown_models import UnknownModels
 from tests.conftest import settings_for
-from tests.databases import Urls
+from tests.databases import ROOT, Urls
 from tests.pricing.books import document, row
 from tests.processes import Printed, run_command
 from tests.servers import environment
@@ -60,6 +65,34 @@ def test_the_shipped_data_needs_no_package(env: dict[str, str]) -> None:
     assert made.json["agreed"] > 200
 
 
+def test_the_packages_are_optional(own_database: Urls, tmp_path: Path) -> None:
+    for name in ("genai_prices", "model_prices"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ModuleNotFoundError('absent', name={name!r})")
+    without = {**os.environ, **environment(own_database), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    def typed(*options: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "app.cli", "prices", "import", *options]
+        return subprocess.run(command, cwd=ROOT, env=without, capture_output=True, text=True, check=False, timeout=60)
+
+    refused = typed()
+    assert (refused.returncode, refused.stdout) == (FAILED, "")
+    assert refused.stderr.startswith("genai_prices is not installed: pip install 'ciris-billing[prices]', or use")
+    assert len(refused.stderr.splitlines()) == 1, "no traceback"
+    made = typed("--shipped", "--json")
+    assert (made.returncode, json.loads(made.stdout)["version"]) == (DONE, 1), made.stderr
+
+
+def test_the_shipped_data_is_written_without_a_database(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    nowhere = {**env, "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}
+    done = prices(nowhere, "import", "--write", str(file))
+    assert (done.status, done.out) == (DONE, ""), done.err
+    written = BookDocument.model_validate_json(file.read_bytes())
+    assert written == importing.from_packages(None, utc_now()).document
+    assert written.notices == seed.read().notices
+
+
 def test_a_file_is_proposed_confirmed_compared_and_activated(env: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "book.json"
     disputed = row(id="p/m", status="disputed", source="first", others=[OTHER])
@@ -88,6 +121,11 @@ def test_wrong_usage_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
     refused = prices(env, "propose", str(bad), *WHY)
     assert (refused.status, refused.out) == (FAILED, "")
     assert refused.err.startswith("minimum_charge: Value error, must be text")
+    aliased = document(llm=[row(provider="bedrock")], provider_aliases={"bedrock": "aws"})
+    bad.write_text(aliased.model_dump_json(), encoding="utf-8")
+    unreached = prices(env, "propose", str(bad), *WHY)
+    assert (unreached.status, unreached.out) == (FAILED, "")
+    assert unreached.err == "llm: row row names the provider bedrock, which is an alias of aws\n"
     assert prices(env, "propose", str(tmp_path / "none.json"), *WHY).status == FAILED
     for arguments in (("show", "7"), ("diff", "7"), ("activate", "7", *WHY), ("confirm", "7", "--row", "r", *WHY)):
         missing = prices(env, *arguments)

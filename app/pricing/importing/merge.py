@@ -169,11 +169,13 @@ def replace_rows(
 ) -> BookDocument:
     """Return the base with its rows of the imported sources replaced.
 
-    The base's other rows, rules and policies stay, and its own rows replace imported ones of the same ids. A confirmed
-    row stays confirmed until one of its sources changes its prices.
+    The base's other rows, rules and policies stay, and its own rows replace imported ones of the same ids. A provider
+    that they name becomes no alias: they would no longer apply. A confirmed row stays confirmed until one of its
+    sources changes its prices.
     """
     kept = [row for row in base.llm if row.source not in imported]
     own = {(fold(row.provider), fold(name)) for row in kept for name in (row.model, *row.aliases)}
+    named = {fold(provider) for provider in (*(r.provider for r in kept), *(r.provider or "" for r in base.markups))}
     decided = {row.id: row for row in base.llm if row.source in imported and row.status == "confirmed"}
     for row in rows:
         names = [name for name in (row.model, *row.aliases) if (fold(row.provider), fold(name)) not in own]
@@ -184,7 +186,8 @@ def replace_rows(
         {name: getattr(base, name) for name in BookDocument.model_fields}
         | {
             "llm": kept,
-            "provider_aliases": PROVIDER_ALIASES | base.provider_aliases,
+            "provider_aliases": {alias: name for alias, name in PROVIDER_ALIASES.items() if alias not in named}
+            | base.provider_aliases,
             "notices": list(dict.fromkeys((*base.notices, *notices))),
         }
     )
