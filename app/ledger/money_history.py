@@ -23,7 +23,7 @@ class Movement:
 
     `reason` is the kind of its first entry, except that a debt has the reason of what caused it, and that usage which
     was returned is a `correction`. What a correction charged more is `usage`; its cause is the correction.
-    `grant_source` and `grant_category` are of the grant that is its cause.
+    `grant_source` and `grant_category` are of the grant that is its cause. `actor_type` is of its first entry.
     """
 
     entry_no: int
@@ -37,6 +37,7 @@ class Movement:
     created_at: datetime
     grant_source: str | None
     grant_category: str | None
+    actor_type: str
 
 
 # Windows over the account's newest entries, in the order of the primary key: PostgreSQL stops when the page is full.
@@ -60,7 +61,7 @@ _LIST = sql(
                     ELSE kind END AS reason
           FROM (SELECT *, cause_type IN ({usage}) AS is_usage FROM entries) e
          WHERE is_first)
-    SELECT m.entry_no, m.reason, m.cause_type, m.cause_id, m.unit AS currency, m.created_at,
+    SELECT m.entry_no, m.reason, m.cause_type, m.cause_id, m.unit AS currency, m.created_at, m.actor_type,
            a.money_nanos + a.grants_money_nanos - m.since AS before_nanos, s.amount_nanos, s.spendable_nanos,
            g.source AS grant_source, g.category AS grant_category
       FROM (SELECT * FROM movements {condition} ORDER BY entry_no DESC LIMIT :limit OFFSET :offset) m
@@ -103,6 +104,7 @@ async def list_money_movements(
             created_at=row.created_at,
             grant_source=row.grant_source,
             grant_category=row.grant_category,
+            actor_type=row.actor_type,
         )
         for row in rows
     ]

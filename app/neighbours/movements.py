@@ -3,19 +3,21 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from app.cost_records.history import ChargedRecord, find_charged_records
 from app.db import Database
 from app.ledger.money_history import Movement, list_money_movements
 from app.metering.report_queries import list_events_by_id
+from app.payments.facts import Provider
 from app.payments.refill_purchases import refills_among
-from app.wallet.money_credits import described
+from app.wallet.money_credits import Particulars, described
 
 USAGE, COST_RECORD, MONEY_CREDIT = "usage_event", "cost_record", "money_credit"
 CORRECTION = "correction"
 _DESCRIBED = (USAGE, COST_RECORD, MONEY_CREDIT)
+PROVIDERS: frozenset[str] = frozenset(get_args(Provider))
 METERS = {"llm_tokens": "LLM tokens", "compute": "Compute", "api_calls": "API calls", "tool_calls": "Tool calls"}
 REASONS = {
     "adjustment": "Adjustment",
@@ -37,13 +39,14 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A movement, what to call it, its own time, and the usage event or the cost record that caused it."""
+    """A movement, what to call it, its own time, and the usage event, cost record or payment that caused it."""
 
     movement: Movement
     description: str
     at: datetime
     event: Mapping[str, Any] | None = None
     record: ChargedRecord | None = None
+    payment_id: str | None = None
     is_refill: bool = False
     """A purchase that the service made with a saved card."""
 
@@ -55,6 +58,13 @@ class Described:
         if is_own and movement.cause_type != "account":
             return str(movement.cause_id if self.record is None else self.record.usage_id)
         return f"{movement.cause_id}:{movement.entry_no}"
+
+    @property
+    def payment_provider(self) -> str | None:
+        """Return the provider of the payment. None: another system's, or none."""
+        movement = self.movement
+        is_payment = movement.cause_type == MONEY_CREDIT and movement.actor_type in PROVIDERS
+        return movement.actor_type if is_payment else None
 
     @property
     def request_id(self) -> str | None:
@@ -78,9 +88,7 @@ async def list_described(
         refills = await refills_among(session, account_id, [m.cause_id for m in movements if m.reason == "purchase"])
     return [
         replace(
-            _described(
-                m, events.get(m.cause_id), records.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at))
-            ),
+            _described(m, events.get(m.cause_id), records.get(m.cause_id), credits.get(m.cause_id)),
             is_refill=m.cause_id in refills,
         )
         for m in movements
@@ -88,17 +96,19 @@ async def list_described(
 
 
 def _described(
-    movement: Movement, event: Mapping[str, Any] | None, record: ChargedRecord | None, given: str | None, at: datetime
+    movement: Movement, event: Mapping[str, Any] | None, record: ChargedRecord | None, credit: Particulars | None
 ) -> Described:
     reason = CORRECTION if movement.cause_type == CORRECTION else movement.reason
-    text = given or REASONS.get(reason, reason)
+    text = (credit and credit.description) or REASONS.get(reason, reason)
     if event is not None and movement.reason == "usage":
         text = _usage(event)
     elif record is not None and movement.reason == "usage":
         text = f"{record.tool}: {record.query}" if record.query else record.tool
     elif movement.grant_source is not None:
         text = f"{text}: {movement.grant_source}"
-    return Described(movement, text, at, event, record)
+    if credit is None:
+        return Described(movement, text, movement.created_at, event, record)
+    return Described(movement, text, credit.created_at, payment_id=credit.external_transaction_id)
 
 
 def _usage(event: Mapping[str, Any]) -> str:

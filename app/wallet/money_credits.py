@@ -38,6 +38,15 @@ class MoneyCredit:
     replayed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Particulars:
+    """What a money credit says beside its amount. A payment's id is the `external_transaction_id`."""
+
+    description: str | None
+    created_at: datetime
+    external_transaction_id: str | None
+
+
 async def give_money(
     tx: Session,
     account: LockedAccount,
@@ -100,12 +109,10 @@ async def replayed_money_credit(
     return money_credit_of(row, replayed=True)
 
 
-async def described(
-    db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]
-) -> Mapping[UUID, tuple[str | None, datetime]]:
-    """Return the description and the time of money credits of one account, by their ids."""
+async def described(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, Particulars]:
+    """Return what money credits of one account say beside their amounts, by their ids."""
     rows = await queries.find_by_ids(db, account_id, money_credit_ids)
-    return {key: (row["description"], row["created_at"]) for key, row in rows.items()}
+    return {key: Particulars(**{name: row[name] for name in Particulars.__slots__}) for key, row in rows.items()}
 
 
 def money_credit_of(row: Any, *, replayed: bool = False) -> MoneyCredit:

@@ -54,7 +54,7 @@ _FIND_MONEY_CREDIT_BY_KEY = """
     """
 
 _FIND_BY_IDS = """
-    SELECT money_credit_id, description, created_at FROM money_credits
+    SELECT money_credit_id, description, created_at, external_transaction_id FROM money_credits
      WHERE account_id = $1 AND money_credit_id = ANY ($2::uuid[])
     """
 _FIND_BY_PREFIX = """
@@ -95,7 +95,7 @@ async def insert_money_credit(tx: Session, row: Mapping[str, Any]) -> None:
 
 
 async def find_by_ids(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, Row]:
-    """Return the description and the time of money credits of one account, by their ids."""
+    """Return what money credits of one account say beside their amounts, by their ids."""
     rows = await fetch(db, _FIND_BY_IDS, account_id, list(money_credit_ids)) if money_credit_ids else []
     return {row["money_credit_id"]: row for row in rows}
 

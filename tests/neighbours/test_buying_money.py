@@ -134,6 +134,20 @@ async def test_user_buys_money_on_the_page(own: httpx.AsyncClient, shop: MoneySh
     assert account["lifetime_purchased_cents"] == 1234
 
 
+async def test_the_history_names_the_payment_and_its_refund(own: httpx.AsyncClient, shop: MoneyShop) -> None:
+    payment_id = await shop.pay(await buy(own, 20))
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {shop.local.secret_key}"}) as sdk:
+        refund = {"payment_intent": payment_id, "amount": 500}
+        assert (await sdk.post(f"{shop.local.url}/v1/refunds", data=refund)).status_code == 200
+    await shop.delivered()
+    names = ("type", "amount_usd", "payment_provider", "payment_id")
+    rows = (await own.get("/api/billing/history")).json()["transactions"]
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("refund", 5, "stripe", payment_id),
+        ("topup", 20, "stripe", payment_id),
+    ]
+
+
 async def test_amount_minor_buys_as_well(own: httpx.AsyncClient, shop: MoneyShop, user_id: str) -> None:
     answer = await own.post(PURCHASE, json={"amount_minor": 100_000})
     await shop.pay(answer.json())

@@ -177,6 +177,16 @@ async def test_users_find_their_balance_and_history(desk: Desk, client_of: Clien
     assert (sent.status_code, sent.json()["balance"]) == (200, "12.331000")  # the plan pro costs twice as much
 
 
+async def test_users_of_secondlayer_find_their_payments(desk: Desk, client_of: ClientOf) -> None:
+    await move(desk.db, desk.urls, EXPORTS / "secondlayer.csv", "secondlayer")
+    rows = (await client_of("lawyer-1").get("/api/billing/history")).json()["transactions"]
+    names = ("type", "amount_usd", "balance_after_usd", "payment_provider", "payment_id", "description")
+    assert [[row[name] for name in names] for row in rows] == [
+        ["charge", 2.5714, 7.4286, None, None, 'search: "rent, deposit"'],
+        ["topup", 10, 10, None, "pi_1", "Top-up"],
+    ]
+
+
 async def test_a_later_export_adds_what_is_new(db: Database, own_database: Urls, tmp_path: Path) -> None:
     await move(db, own_database, written(tmp_path, ACCOUNT, BOUGHT, USED))
     later = {**USED, "id": "t3", "amount_cents": -100, "created_at": "2026-10-01T00:00:00Z"}

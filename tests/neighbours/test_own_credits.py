@@ -1,6 +1,6 @@
 """`/v1/credits/balance` and `/v1/credits/transactions` with a user's token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.ledger.entries import Cause, Kind
+from app.ledger.locked_account import LockedAccount
 from tests.conftest import ACTOR
 from tests.metering.conftest import Desk, usage
 from tests.neighbours.conftest import ClientOf
@@ -88,6 +89,61 @@ async def test_credits_are_no_money(own: httpx.AsyncClient, desk: Desk, user_id:
     async with locked(desk.db, account_id, now) as account:
         account.give_paid(50, Kind.GRANT, Cause("account", account_id), ACTOR, now)
     assert await listed(own) == []
+
+
+Post = Callable[[LockedAccount, Cause, datetime], None]
+
+
+def gift(source: str, kind: Kind = Kind.GRANT_GIVEN, category: str = "promotional") -> Post:
+    def post(account: LockedAccount, cause: Cause, at: datetime) -> None:
+        account.give_lot(lot(DOLLAR, at, unit="USD", source=source, category=category), kind, ACTOR, at)
+
+    return post
+
+
+def given(kind: Kind) -> Post:
+    return lambda account, cause, at: account.give_money(DOLLAR, kind, cause, ACTOR, at)
+
+
+def taken_back(kind: Kind) -> Post:
+    return lambda account, cause, at: account.take_back_money(DOLLAR, kind, cause, ACTOR, at)
+
+
+@pytest.mark.parametrize(
+    ("post", "z_billing", "second_layer"),
+    [
+        (gift("signup"), "signupgrant", "admin_credit"),
+        (gift("daily"), "dailygrant", "admin_credit"),
+        (gift("referral"), "referralbonus", "admin_credit"),
+        (gift("summer"), "bonus", "admin_credit"),
+        (gift("plan", category="subscription"), "subscriptiongrant", "admin_credit"),
+        (gift("plan", Kind.PURCHASE, "subscription"), "subscriptiongrant", "topup"),
+        (given(Kind.PURCHASE), "purchase", "topup"),
+        (given(Kind.DISPUTE_REINSTATEMENT), "purchase", "topup"),
+        (given(Kind.BONUS), "bonus", "admin_credit"),
+        (given(Kind.OPENING_GRANT), "bonus", "admin_credit"),
+        (given(Kind.ADJUSTMENT), "bonus", "adjustment"),
+        (given(Kind.REFUND), "refund", "refund"),
+        (given(Kind.REFUND_REVERSAL), "refund", "refund"),
+        (taken_back(Kind.REFUND_REVERSAL), "refund", "refund"),
+        (taken_back(Kind.DISPUTE_REVERSAL), "refund", "refund"),
+    ],
+)
+async def test_each_movement_has_the_words_of_both_neighbours(
+    own: httpx.AsyncClient, desk: Desk, user_id: str, post: Post, z_billing: str, second_layer: str
+) -> None:
+    await own.get("/v1/accounts/me")
+    account_id, now = await desk.account_id(user_id), datetime.now(UTC)
+    cause = Cause("account", account_id)
+    async with locked(desk.db, account_id, now) as account:
+        account.give_money(10 * DOLLAR, Kind.PURCHASE, cause, ACTOR, now - timedelta(hours=1))
+    async with locked(desk.db, account_id, now) as account:
+        post(account, cause, now)
+    row, first = await listed(own)
+    assert (row["transaction_type"], first["transaction_type"]) == (z_billing, "purchase")
+    assert abs(row["amount_cents"]) == 100
+    [shown, _] = (await own.get("/api/billing/history")).json()["transactions"]
+    assert (shown["type"], shown["amount_usd"]) == (second_layer, 1)
 
 
 async def test_pages(own: httpx.AsyncClient, desk: Desk, user_id: str) -> None:
