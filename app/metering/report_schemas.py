@@ -26,6 +26,8 @@ from app.timestamps import bounded
 
 DEFAULT_DAYS = 30
 Moment = Annotated[AwareDatetime, AfterValidator(bounded)]
+Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16000}$")]
+"""Long enough for a group by all attributes, with names of 255 characters that JSON escapes one by one."""
 
 
 class OwnUsageQuery(BaseModel):
@@ -47,7 +49,7 @@ class OwnUsageQuery(BaseModel):
     )
     interval: Interval | None = Field(default=None, description="Sums by hour, day or month (UTC).")
     limit: int = Field(default=50, ge=1, le=500)
-    cursor: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,8000}$")] | None = None
+    cursor: Cursor | None = None
 
     def filters(self) -> dict[Grouping, str]:
         return {name: value for name in DIMENSIONS if (value := getattr(self, name)) is not None}

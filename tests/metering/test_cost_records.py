@@ -142,6 +142,8 @@ async def test_a_request_id_opens_one_record_of_its_account(desk: Desk, user: st
     again = await desk.other.post(PATH, json=body)
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
+    opened_at, expires_at = (datetime.fromisoformat(first.json()[name]) for name in ("created_at", "expires_at"))
+    assert (expires_at - opened_at, first.json()["on_expiry"]) == (timedelta(hours=1), "charge_reported")
     stranger = await desk.router.post(PATH, json={**body, "user_id": await desk.user()})
     assert stranger.status_code == 201
 

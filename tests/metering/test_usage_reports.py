@@ -1,5 +1,6 @@
 """Reports of usage: filters, groups, pages, single events with their breakdown."""
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -124,22 +125,6 @@ async def test_sums_by_time_are_of_utc(desk: Desk, user: str, interval: str, per
     assert (group["period"], group["events"], group["cost"]) == (at.strftime(period), 2, "0.009000")
 
 
-async def test_names_of_any_text_have_pages(desk: Desk, user: str) -> None:
-    names = ["line\nbreak", "\u202e\ufeff", "\U0001f600" * 255, "\u00e9", "\x85", "\x01"]
-    for name in names:
-        body = usage(user, metric=llm(1, 0), run_id=name, agent_id=name, tool=name)
-        assert (await desk.router.post(PATH, json=body)).status_code == 200
-    found: list[str] = []
-    cursor: dict[str, str] = {}
-    while True:
-        page = await get(desk, user, group_by=["run", "agent", "tool"], limit=1, **cursor)
-        found += [group["group"]["run"] for group in page["groups"]]
-        if page["next_cursor"] is None:
-            break
-        cursor = {"cursor": page["next_cursor"]}
-    assert found == sorted(names, key=str.encode)
-
-
 async def test_an_agent_is_found_by_every_spelling_of_its_uuid(desk: Desk, user: str) -> None:
     agent = str(uuid.uuid4())
     await desk.router.post(PATH, json=usage(user, agent_id=agent.upper()))
@@ -173,6 +158,33 @@ async def test_groups_have_pages(desk: Desk) -> None:
     assert cursor is None
 
 
+NAMES = (
+    "tab\tname",
+    "\u202e\ufeff",
+    "\x85",
+    "no\u00a0break",
+    "line\u2028end",
+    "Є" * 255,
+    "\x01" * 255,
+    "\U0001f600" * 255,
+)
+
+
+async def test_pages_of_groups_continue_after_any_name(desk: Desk, user: str) -> None:
+    for name in NAMES:
+        event = usage(user, metric=llm(model=name, provider=name), cost_cents=0)
+        event |= {"agent_id": name, "tool": name, "run_id": name}
+        assert (await desk.router.post(PATH, json=event)).status_code == 200
+    group_by = ["provider", "model", "agent", "tool", "run"]
+    models: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in NAMES:
+        page = await get(desk, user, group_by=group_by, limit=1, **cursor)
+        models += [group["group"]["model"] for group in page["groups"]]
+        cursor = {"cursor": page["next_cursor"]}
+    assert (sorted(models), page["next_cursor"]) == (sorted(NAMES), None)
+
+
 async def test_the_whole_environment_is_reported_without_a_user(desk: Desk, user: str) -> None:
     await desk.router.post(PATH, json=usage(user, run_id=user))
     everything = (await desk.reader.get(PATH, params={"run": user})).json()["events"]
@@ -203,6 +215,10 @@ async def test_an_event_shows_its_breakdown_and_its_attribution(desk: Desk, user
     assert [event[name] for name in attribution] == ["r", "p", "c", "q", "the-router", headers["traceparent"]]
     assert (event["metadata"], event["raw"]) == ({"why": [1]}, body["metric"])
     assert event["provider_cost"] == "0.004500"
+    [stored] = await desk.events(user)
+    assert json.loads(stored["price"]) == {"rows": ["sonnet"]}
+    assert json.loads(stored["quantities"]) == {"input_uncached": 1000, "output_text": 100}
+    assert stored["price_version"] == event["price_version"]
 
 
 async def test_a_refused_event_is_found_until_it_is_recorded(desk: Desk) -> None:

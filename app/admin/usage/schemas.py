@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -14,11 +14,10 @@ from app.http.schemas import Reply
 from app.ledger.money import decimal_text
 from app.metering.events import Status
 from app.metering.report_queries import Grouping, Interval, Scope
-from app.metering.report_schemas import DIMENSIONS, EventDetailReply, EventReply, GroupReply
+from app.metering.report_schemas import DIMENSIONS, Cursor, EventDetailReply, EventReply, GroupReply
 
 FILTERS: tuple[Grouping, ...] = (*DIMENSIONS, "plan")
 GROUPINGS: tuple[Grouping, ...] = (*FILTERS, "user")
-Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,8000}$")]
 
 
 class UsageFilters(BaseModel):
