@@ -187,6 +187,21 @@ async def test_closing_ends_the_subscription_and_erasure_the_customer(buyer: Buy
     assert customer["deleted"] is True
 
 
+async def test_deleting_the_account_ends_the_subscription_and_the_customer(buyer: Buyer) -> None:
+    await buyer.subscribe()
+    account_id, store = await buyer.account_id(), buyer.store
+    customer_id = await store.customer_of(account_id)
+    deleted = await buyer.person.delete("/v1/accounts/me")
+    assert (deleted.status_code, deleted.json()) == (200, {"deleted": True})
+    jobs = "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'settle_purchases' AND args ->> 'account_id' = $1"
+    assert len(await store.rows(jobs, str(account_id))) == 1
+    await store.worker.subscriptions.refresher.account_changed(account_id, store.now)
+    [row] = await store.rows("SELECT subscription_id, status FROM subscriptions WHERE account_id = $1", account_id)
+    assert row["status"] == "canceled"
+    assert (await store.stripe("GET", f"subscriptions/{row['subscription_id']}"))["status"] == "canceled"
+    assert (await store.stripe("GET", f"customers/{customer_id}"))["deleted"] is True
+
+
 async def test_payment_that_arrives_for_a_closed_account_goes_back(buyer: Buyer) -> None:
     page = (await buyer.client.post(CHECKOUT, json={"plan": "standard"})).json()
     account_id = await buyer.account_id()
