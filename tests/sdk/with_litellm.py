@@ -166,11 +166,10 @@ async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> No
 
     use(billing, Spender())
     await ask("hello", metadata_of(user, "i"))
-    try:
-        await ask("refused", metadata_of(user, "i"))
-    except NoCredit:
-        return
-    raise AssertionError("not refused")
+    with contextlib.suppress(NoCredit):
+        async with asyncio.timeout(30):
+            while True:  # LiteLLM reports the first call in the background, and only then is it charged
+                await ask("refused", metadata_of(user, "i"))
 
 
 class BuysAfterCheck(httpx.HTTPTransport):
